@@ -1,0 +1,270 @@
+"""The SDK's `RequestHandler` over our log: every answer is read back from it (spec v1.0, section 3).
+
+The SDK gives types, errors and dispatchers; its task machinery is not used. Streams are `TaskStream`s, so that every
+transport tells the same story.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import structlog
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers.request_handler import RequestHandler, validate_request_params
+from a2a.types import a2a_pb2 as pb
+from a2a.utils.errors import (
+    A2AError,
+    ContentTypeNotSupportedError,
+    ExtendedAgentCardNotConfiguredError,
+    InternalError,
+    InvalidParamsError,
+    InvalidRequestError,
+    PushNotificationNotSupportedError,
+    TaskNotCancelableError,
+    TaskNotFoundError,
+    UnsupportedOperationError,
+)
+from google.protobuf.json_format import MessageToDict, ParseDict  # type: ignore[import-untyped]  # has no stubs
+
+from gateway.a2a.cards import Face
+from gateway.a2a.stream import TaskStream
+from gateway.a2a.tasks import Caller, Tasks
+from gateway.a2a.translate import Json, task_json, user_message
+from gateway.clock import new_id
+from gateway.errors import Conflict, NotFound, SwitchboardError, Unavailable, UsageError
+from gateway.log.store import Log, Position
+from gateway.log.tail import tail
+from gateway.settings import Settings
+from gateway.turns.engine import Engine
+from gateway.turns.queue import TERMINAL, Accepted
+from gateway.turns.spec import Inbound
+
+MAX_PAGE = 100
+PAGE = 50
+MAX_PARTS = 1000
+
+log_ = structlog.get_logger("switchboard.a2a")
+
+
+class Handler(RequestHandler):
+    """The agent and the principal of a call stand in its context's state: `face`, `principal`."""
+
+    def __init__(self, log: Log, engine: Engine, settings: Settings) -> None:
+        self.log, self.engine, self.settings = log, engine, settings
+        self.tasks = Tasks(log.database)
+
+    # -- messages
+
+    @validate_request_params
+    async def on_message_send(self, params: pb.SendMessageRequest, context: ServerCallContext) -> pb.Task | pb.Message:
+        with _a2a_errors():
+            accepted, _ = await self._accept(params, context)
+            if not params.configuration.return_immediately:
+                await self._until_done(accepted)
+            found = await self.tasks.get(_caller(context), accepted.task_id)
+            return _task(found.task, _history(params.configuration))
+
+    async def stream_message(self, params: pb.SendMessageRequest, context: ServerCallContext) -> TaskStream:
+        """The stream of a new message: the task first, then what happens to it."""
+        with _a2a_errors():
+            accepted, body = await self._accept(params, context)
+            at = Position(accepted.seq)
+            stream = TaskStream(self.log, self.tasks, accepted.task_id, accepted.session_id, at)
+            if params.message.task_id:
+                found = await self.tasks.get(_caller(context), accepted.task_id)
+                stream.first = found.task
+                stream.begun = _artifact_ids(found.task)
+                stream.after = found.position
+            else:
+                message = user_message(body, accepted.task_id, accepted.session_id)
+                stream.first = task_json(accepted.task_id, accepted.session_id, "submitted", accepted.at, [message])
+            return stream
+
+    async def on_message_send_stream(self, params: pb.SendMessageRequest, context: ServerCallContext) -> AsyncGenerator[Any]:
+        stream = await self.stream_message(params, context)
+        async for event in _events(stream):
+            yield event
+
+    # -- tasks
+
+    @validate_request_params
+    async def on_get_task(self, params: pb.GetTaskRequest, context: ServerCallContext) -> pb.Task:
+        with _a2a_errors():
+            found = await self.tasks.get(_caller(context), params.id)
+            return _task(found.task, _history(params))
+
+    @validate_request_params
+    async def on_list_tasks(self, params: pb.ListTasksRequest, context: ServerCallContext) -> pb.ListTasksResponse:
+        size = params.page_size if params.HasField("page_size") else PAGE
+        if not 1 <= size <= MAX_PAGE:
+            raise InvalidParamsError(f"pageSize {size} is not between 1 and {MAX_PAGE}.")
+        since = params.status_timestamp_after
+        with _a2a_errors():
+            tasks, token, total = await self.tasks.list(
+                _caller(context),
+                context_id=params.context_id,
+                state=pb.TaskState.Name(params.status) if params.status else "",
+                since_us=since.ToMicroseconds() if params.HasField("status_timestamp_after") else 0,
+                limit=size,
+                token=params.page_token,
+            )
+        history = _history(params)
+        listed = [_task(task, history, artifacts=params.include_artifacts) for task in tasks]
+        return pb.ListTasksResponse(tasks=listed, next_page_token=token, page_size=size, total_size=total)
+
+    @validate_request_params
+    async def on_cancel_task(self, params: pb.CancelTaskRequest, context: ServerCallContext) -> pb.Task:
+        caller = _caller(context)
+        with _a2a_errors():
+            found = await self.tasks.get(caller, params.id)
+            if found.state in TERMINAL:
+                raise TaskNotCancelableError(f"Task {params.id!r} has ended as {found.state}.")
+            await self.engine.cancel(params.id)
+            return _task((await self.tasks.get(caller, params.id)).task)
+
+    async def stream_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> TaskStream:
+        """A task's stream: from Last-Event-ID on, or the task as it is and then what happens to it."""
+        with _a2a_errors():
+            found = await self.tasks.get(_caller(context), params.id)
+            last = _last_event_id(context)
+            if last is not None:
+                stream = TaskStream(self.log, self.tasks, params.id, found.session_id, last)
+                stream.begun = await self.tasks.artifacts_at(found.session_id, params.id, last.seq)
+                return stream
+            if found.state in TERMINAL:
+                raise UnsupportedOperationError(f"Task {params.id!r} has ended as {found.state}.")
+            stream = TaskStream(self.log, self.tasks, params.id, found.session_id, found.position)
+            stream.first, stream.begun = found.task, _artifact_ids(found.task)
+            return stream
+
+    async def on_subscribe_to_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> AsyncGenerator[Any]:
+        stream = await self.stream_task(params, context)
+        async for event in _events(stream):
+            yield event
+
+    # -- what this gateway does not offer
+
+    async def on_create_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
+        raise PushNotificationNotSupportedError
+
+    async def on_get_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
+        raise PushNotificationNotSupportedError
+
+    async def on_list_task_push_notification_configs(self, params: Any, context: ServerCallContext) -> NoReturn:
+        raise PushNotificationNotSupportedError
+
+    async def on_delete_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
+        raise PushNotificationNotSupportedError
+
+    async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> NoReturn:
+        raise ExtendedAgentCardNotConfiguredError
+
+    # --
+
+    async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
+        face: Face = context.state["face"]
+        new = self._inbound(params.message)
+        accepted = await self.engine.accept(face.agent_id, face.version, context.state["principal"], new)
+        return accepted, new.body()
+
+    def _inbound(self, message: pb.Message) -> Inbound:
+        if message.role == pb.ROLE_AGENT:
+            raise InvalidParamsError("A message to an agent has the role ROLE_USER.")
+        if len(message.parts) > MAX_PARTS:
+            raise InvalidParamsError(f"The message has {len(message.parts)} parts; at most {MAX_PARTS} are taken.")
+        parts = tuple(_part(part) for part in message.parts)
+        self._check_text("".join(part["text"] for part in parts if "text" in part))
+        metadata = MessageToDict(message.metadata) if message.HasField("metadata") else {}
+        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
+
+    def _check_text(self, text: str) -> None:
+        if "\0" in text:
+            raise InvalidParamsError("The message's text has a NUL character.")
+        if len(text) > self.settings.max_prompt_chars:
+            limit = self.settings.max_prompt_chars
+            raise InvalidParamsError(f"The message has {len(text)} characters; at most {limit} are taken.")
+
+    async def _until_done(self, accepted: Accepted) -> None:
+        async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
+            for row in batch.rows:
+                if row.type == "done" and row.task_id == accepted.task_id and json.loads(row.body).get("final", True):
+                    return
+
+
+@contextmanager
+def _a2a_errors() -> Iterator[None]:
+    """Our errors as A2A's, at the border. Callers get what concerns their call; the rest is an incident."""
+    try:
+        yield
+    except A2AError:
+        raise
+    except NotFound as exc:
+        raise TaskNotFoundError(exc.message) from exc
+    except Conflict as exc:
+        raise UnsupportedOperationError(exc.message) from exc
+    except UsageError as exc:
+        raise InvalidParamsError(exc.message) from exc
+    except Unavailable as exc:
+        raise InternalError(_incident("The agent is not available now. Try again later", exc)) from exc
+    except SwitchboardError as exc:
+        raise InternalError(_incident("The agent could not answer", exc)) from exc
+    except Exception as exc:
+        raise InternalError(_incident("The agent could not answer", exc)) from exc
+
+
+def _incident(sentence: str, exc: Exception) -> str:
+    incident = new_id("inc")
+    log_.error("call_failed", incident=incident, exc_info=exc)
+    return f"{sentence} (incident {incident})."
+
+
+def _caller(context: ServerCallContext) -> Caller:
+    return Caller(context.state["face"].agent_id, context.state["principal"])
+
+
+def _part(part: pb.Part) -> Json:
+    kind = part.WhichOneof("content")
+    if kind is None:
+        raise InvalidParamsError("A part has no content; it needs one of text, data.")
+    if kind not in ("text", "data"):
+        raise ContentTypeNotSupportedError(f"This agent takes text and data parts, no {kind} parts.")
+    made: Json = MessageToDict(part)
+    return made
+
+
+def _history(params: Any) -> int | None:
+    return params.history_length if params.HasField("history_length") else None
+
+
+def _task(task: Json, history: int | None = None, *, artifacts: bool = True) -> pb.Task:
+    if history is not None:
+        if history < 0:
+            raise InvalidParamsError(f"historyLength {history} is negative.")
+        task = {**task, "history": task["history"][-history:] if history else []}
+    if not artifacts:
+        task = {key: value for key, value in task.items() if key != "artifacts"}
+    made: pb.Task = ParseDict(task, pb.Task())
+    return made
+
+
+def _artifact_ids(task: Json) -> set[str]:
+    return {artifact["artifactId"] for artifact in task.get("artifacts", [])}
+
+
+def _last_event_id(context: ServerCallContext) -> Position | None:
+    text = context.state.get("headers", {}).get("last-event-id", "")
+    if not text:
+        return None
+    try:
+        return Position.parse(text)
+    except ValueError as exc:
+        raise InvalidRequestError(f"Last-Event-ID {text[:80]!r} is not an id of this stream.") from exc
+
+
+async def _events(stream: TaskStream) -> AsyncIterator[Any]:
+    async for update in stream.updates():
+        response = ParseDict(update, pb.StreamResponse())
+        yield getattr(response, response.WhichOneof("payload"))

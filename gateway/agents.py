@@ -1,0 +1,95 @@
+"""Agents between the registry and those who use them: a face for callers, a spec for the engine, `hello` to begin with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from adapters.profile import Profile
+from gateway.a2a.cards import Face
+from gateway.clock import new_id, now_us
+from gateway.db.engine import Database
+from gateway.turns.spec import AgentSpec
+from registry import repo
+from registry.makeup import Makeup
+from registry.rules import Missing
+from registry.secrets import Secrets
+
+HELLO = "hello"
+FALLBACK = "rehearsal"
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    database: Database
+    secrets: Secrets
+
+    async def face(self, name: str) -> Face | None:
+        """What callers may know of an agent; None when there is none of that name."""
+
+        def op(conn: Connection) -> Face | None:
+            try:
+                return face_of(repo.get(conn, name))
+            except Missing:
+                return None
+
+        return await self.database.read(op)
+
+    async def faces(self) -> list[Face]:
+        return await self.database.read(lambda conn: [face_of(record) for record in repo.listing(conn)])
+
+    def spec(self, conn: Connection, agent_id: str, version: int) -> AgentSpec:
+        """An agent version ready to run, its secrets opened."""
+        record = repo.get_version(conn, agent_id, version)
+        makeup = record.opened(self.secrets)
+        return AgentSpec(
+            agent_id=agent_id,
+            name=record.name,
+            version=version,
+            runtime=makeup.runtime,
+            mode=makeup.mode,
+            model=makeup.model,
+            prompt=makeup.prompt,
+            limits=makeup.limits,
+            env=makeup.env,
+            command=tuple(makeup.command),
+            mcp_servers=tuple(makeup.mcp_servers),
+        )
+
+    async def welcome(self, profiles: Mapping[str, Profile]) -> str | None:
+        """Register `hello` on the best runtime found, if there has never been an agent. Answers its runtime."""
+        runtime = best_runtime(profiles, os.environ)
+        makeup = Makeup(runtime=runtime, description="A first agent to talk to.")
+
+        def op(conn: Connection) -> str | None:
+            if repo.ever_any(conn):
+                return None
+            repo.create(conn, new_id("agt"), HELLO, makeup, ["runtime", "description"], now_us())
+            return runtime
+
+        return await self.database.write(op)
+
+
+def face_of(record: repo.AgentRecord) -> Face:
+    return Face(
+        agent_id=record.id,
+        name=record.name,
+        version=record.version,
+        description=record.makeup.description,
+        skills=tuple(record.makeup.skills),
+        public=record.makeup.public,
+        updated_at=record.updated_at,
+    )
+
+
+def best_runtime(profiles: Mapping[str, Profile], environ: Mapping[str, str]) -> str:
+    """The first runtime whose program is on PATH and one of whose keys is set; else the one that needs nothing."""
+    for name, profile in profiles.items():
+        has_key = any(environ.get(variable) for variable in profile.key_env.values())
+        if has_key and profile.executable and shutil.which(profile.executable, path=environ.get("PATH")):
+            return name
+    return FALLBACK

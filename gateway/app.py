@@ -1,0 +1,94 @@
+"""The one place that wires the gateway together. Follow a call from here:
+
+    POST /agents/{name}          a2a.routes      the agent's name, the body's size; the SDK's dispatcher reads JSON-RPC
+      -> a2a.handler             checks the message and hands it in
+      -> turns.engine.accept     stored with its queued turn in one transaction, before anything is answered
+      -> turns.engine (worker)   claims the turn under a new fence
+      -> turns.runner            starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
+                                 line it prints to the runtime's dialogue; events go to
+      -> log.store.append        numbered and committed, then
+      -> log.tail                wakes every reader: whatever anybody sees is read back from here
+      -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
+
+Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a third of a unary call, and nobody reads it
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from adapters.profile import Profile
+from adapters.registration import profiles
+from gateway.a2a.cards import card
+from gateway.a2a.handler import Handler
+from gateway.a2a.routes import routes as callers_routes
+from gateway.agents import Agents, face_of
+from gateway.auth.owners import OwnerKey
+from gateway.db.engine import Database
+from gateway.log.store import Log
+from gateway.owner.context import Owner
+from gateway.owner.http import routes as owner_routes
+from gateway.settings import Settings
+from gateway.turns.engine import Engine
+from registry.secrets import Secrets
+
+log_ = structlog.get_logger("switchboard")
+
+
+def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None) -> Starlette:
+    """The gateway as an ASGI application; API and worker in one. Raises SwitchboardError if it cannot be set up."""
+    runtimes = runtimes if runtimes is not None else profiles()
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database)
+    secrets = Secrets.load(settings.data_dir / "secrets.key")
+    agents = Agents(database, secrets)
+    log = Log(database)
+    engine = Engine(log, settings, runtimes, agents.spec)
+    handler = Handler(log, engine, settings)
+    owner = Owner(
+        database=database,
+        settings=settings,
+        secrets=secrets,
+        profiles=runtimes,
+        card=lambda record: card(face_of(record), settings.url),
+        cancel=engine.cancel_session,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await database.start()
+        try:
+            hello = await agents.welcome(runtimes)
+            log_.info("started", url=settings.url, database=settings.database, hello=hello)
+            async with anyio.create_task_group() as group:
+                await group.start(engine.run)
+                yield
+                group.cancel_scope.cancel()
+        finally:
+            await database.aclose()
+            log_.info("stopped")
+
+    routes = [
+        Route("/health", health, methods=["GET"]),
+        *callers_routes(handler, agents, settings),
+        *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.engine, app.state.log = engine, log
+    return app
+
+
+async def health(_request: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})

@@ -1,0 +1,14 @@
+"""Alembic's entry: run the migrations on the connection the program hands over."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+import gateway.log.models  # noqa: F401  (fills the metadata)
+import registry.models  # noqa: F401
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True, transaction_per_migration=True
+)
+with context.begin_transaction():
+    context.run_migrations()

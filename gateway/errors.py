@@ -1,0 +1,100 @@
+"""Every error that leaves the gateway, as one tree, and one table with its codes.
+
+    SwitchboardError
+    ├── UsageError            what was sent makes no sense: the value is quoted, the mend is said
+    │   ├── InvalidParams
+    │   ├── ModelMismatch     the runtime cannot drive this model
+    │   └── TooLarge
+    ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
+    ├── Conflict              changed by somebody else meanwhile, or the name is taken
+    ├── NotAllowed            no key, or a wrong one
+    ├── RuntimeUnavailable    the runtime is not installed, or its key is missing
+    ├── Fenced                a superseded runner tried to write (never leaves the engine)
+    └── Unavailable           the database is down, or the disk is full: nothing was acknowledged
+
+Owners get message and hint. Callers get a neutral sentence with an incident id; the translation is the A2A face's.
+Every error leaves in one JSON shape: {"code", "message", "hint"}: in JSON-RPC as `error.data`, in HTTP as the body.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Codes(NamedTuple):
+    jsonrpc: int
+    http: int
+    exit: int
+
+
+class SwitchboardError(Exception):
+    """`message` says what happened with the value quoted; `hint` what to do."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def to_json(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+    @property
+    def codes(self) -> Codes:
+        return TABLE[self.code]
+
+
+class UsageError(SwitchboardError):
+    code = "usage_error"
+
+
+class InvalidParams(UsageError):
+    code = "invalid_params"
+
+
+class ModelMismatch(UsageError):
+    code = "model_mismatch"
+
+
+class TooLarge(UsageError):
+    code = "too_large"
+
+
+class NotFound(SwitchboardError):
+    code = "not_found"
+
+
+class Conflict(SwitchboardError):
+    code = "conflict"
+
+
+class NotAllowed(SwitchboardError):
+    code = "not_allowed"
+
+
+class RuntimeUnavailable(SwitchboardError):
+    code = "runtime_unavailable"
+
+
+class Fenced(SwitchboardError):
+    code = "fenced"
+
+
+class Unavailable(SwitchboardError):
+    code = "unavailable"
+
+
+TABLE: dict[str, Codes] = {
+    "internal_error": Codes(-32603, 500, 1),
+    "usage_error": Codes(-32602, 400, 2),
+    "invalid_params": Codes(-32602, 400, 2),
+    "model_mismatch": Codes(-32602, 422, 2),
+    "too_large": Codes(-32602, 413, 2),
+    "not_found": Codes(-32010, 404, 1),
+    "conflict": Codes(-32011, 409, 1),
+    "not_allowed": Codes(-32012, 401, 4),
+    "runtime_unavailable": Codes(-32013, 409, 1),
+    "fenced": Codes(-32603, 500, 1),
+    "unavailable": Codes(-32014, 503, 1),
+}

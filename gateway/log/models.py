@@ -1,0 +1,102 @@
+"""Tables of sessions at work: session, task, turn, event.
+
+`session.fence` is raised by every takeover of a turn; an append names its fence. `event` numbers what callers read by
+`seq` without gaps (`sub` 0); an internal row takes the `seq` it follows and the next `sub`. Times are microseconds
+since the epoch, UTC: integers are ten times cheaper to write than SQLite's datetime strings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, text
+from sqlmodel import Field, SQLModel
+
+_POS = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only INTEGER PRIMARY KEY by itself
+
+
+class Session(SQLModel, table=True):
+    """The durable unit of an agent at work. It is the A2A context."""
+
+    __tablename__ = "session"
+
+    id: str = Field(primary_key=True)
+    agent_id: str = Field(index=True)
+    agent_version: int
+    principal: str
+    status: str = "queued"  # queued, running, awaiting_input, idle, failed, archived
+    fence: int = 0
+    # What the runtime wants remembered, by runtime: {"claude": {"native_session": id, "memory": {...}}}
+    native: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+    __table_args__ = (Index("ix_session_agent_principal", "agent_id", "principal", "updated_at"),)
+
+
+class Task(SQLModel, table=True):
+    """The A2A task: one piece of work in a session. `state` is the A2A state in lower case."""
+
+    __tablename__ = "task"
+
+    id: str = Field(primary_key=True)
+    session_id: str = Field(index=True)
+    agent_id: str
+    principal: str
+    state: str = "submitted"  # submitted, working, input_required, completed, failed, canceled, rejected
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    first_seq: int = 0  # where in the session's log the task begins
+    # `snapshot_seq`: the task's last `done`; `snapshot`: the task folded up to it, once somebody asked.
+    snapshot: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    snapshot_seq: int = 0
+
+    __table_args__ = (Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),)
+
+
+class Turn(SQLModel, table=True):
+    """One run of the runtime inside a task; the row is the lease."""
+
+    __tablename__ = "turn"
+
+    id: str = Field(primary_key=True)
+    session_id: str = Field(index=True)
+    task_id: str = Field(index=True)
+    ordinal: int = Field(sa_column=Column(Integer, nullable=False))  # order of turns within the session
+    state: str = "queued"  # queued, running, ended
+    attempt: int = 0
+    fence: int = 0
+    owner: str | None = None  # the worker that holds it
+    cancel_requested: bool = False
+    yield_reason: str | None = None
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    queued_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    started_at: int | None = Field(default=None, sa_column=Column(BigInteger))
+    ended_at: int | None = Field(default=None, sa_column=Column(BigInteger))
+
+    __table_args__ = (
+        Index("ux_turn_running", "session_id", unique=True, sqlite_where=text("state = 'running'")),
+        Index("ux_turn_ordinal", "session_id", "ordinal", unique=True),
+        Index("ix_turn_state", "state", "queued_at"),
+    )
+
+
+class EventRow(SQLModel, table=True):
+    """One row of a session's log."""
+
+    __tablename__ = "event"
+
+    pos: int | None = Field(default=None, sa_column=Column(_POS, primary_key=True, autoincrement=True))
+    session_id: str
+    seq: int = Field(sa_column=Column(BigInteger, nullable=False))
+    sub: int
+    id: str
+    task_id: str | None = None
+    turn_id: str | None = None
+    type: str
+    level: str
+    actor: str
+    body: str = Field(sa_column=Column(Text, nullable=False))  # JSON, encoded once when the event is made
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+    __table_args__ = (Index("ux_event_seq", "session_id", "seq", "sub", unique=True),)

@@ -1,0 +1,169 @@
+"""The event log: append under a fence, read by cursor. Only the runner appends runtime events; only `tail` hands them out.
+
+A position is `(seq, sub)`. What callers may read has `sub` 0 and a gapless `seq`; an internal row takes the `seq` it
+follows and the next `sub`, so that nobody can count what they may not see. The last position comes from the unique
+index, never from a counter row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, insert, select, tuple_
+
+from adapters.events import Event
+from gateway.clock import new_id, now_us
+from gateway.db.engine import Database
+from gateway.errors import Fenced
+from gateway.log.hub import Batch, Hub
+from gateway.log.models import EventRow, Session
+
+MAX_CHUNK = 8 * 1024  # characters up to which adjacent chunks that wait together become one row
+
+
+class Position(NamedTuple):
+    seq: int
+    sub: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.seq}.{self.sub}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """`7` or `7.2`. Raises ValueError for anything else."""
+        seq, _, sub = text.partition(".")
+        position = cls(int(seq), int(sub or 0))
+        if min(position) < 0 or max(position) >= 2**62:
+            raise ValueError(f"{text!r} is not a position")
+        return position
+
+
+class Entry(NamedTuple):
+    """An event that waits to be appended: encoded, without a number."""
+
+    type: str
+    level: str
+    actor: str
+    body: str
+    task_id: str | None
+    turn_id: str | None
+    created_at: int
+
+
+class Row(NamedTuple):
+    """An event of the log."""
+
+    session_id: str
+    seq: int
+    sub: int
+    id: str
+    task_id: str | None
+    turn_id: str | None
+    type: str
+    level: str
+    actor: str
+    body: str
+    created_at: int
+
+    @property
+    def position(self) -> Position:
+        return Position(self.seq, self.sub)
+
+
+def encode(body: Any) -> str:
+    """JSON as it is stored; lone surrogates, which UTF-8 cannot hold, become replacement characters."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def entries(events: Iterable[Event], *, task_id: str | None, turn_id: str | None) -> list[Entry]:
+    """Events as entries, adjacent chunks merged up to `MAX_CHUNK` characters."""
+    out: list[Entry] = []
+    at = now_us()
+    for event in merged(events):
+        out.append(Entry(event.type, event.level, event.actor, encode(event.body), task_id, turn_id, at))
+    return out
+
+
+def merged(events: Iterable[Event]) -> Iterable[Event]:
+    """Join runs of `chunk` (and of `thinking`) while they are short; order and text stay."""
+    pending: list[str] = []
+    size = 0
+    last: Event | None = None
+    for event in events:
+        mergeable = event.type in ("chunk", "thinking")
+        text = event.body["text"] if mergeable else ""
+        if last is not None and (not mergeable or event.type != last.type or size + len(text) > MAX_CHUNK):
+            yield _joined(last, pending)
+            pending, size, last = [], 0, None
+        if mergeable:
+            pending.append(text)
+            size += len(text)
+            last = last or event
+        else:
+            yield event
+    if last is not None:
+        yield _joined(last, pending)
+
+
+def _joined(first: Event, texts: list[str]) -> Event:
+    return first if len(texts) == 1 else Event(first.type, first.level, {"text": "".join(texts)}, first.actor)
+
+
+_S = Session.__table__.c  # type: ignore[attr-defined]
+_FENCE = select(_S.fence).where(_S.id == bindparam("session_id"))
+_E = EventRow.__table__.c  # type: ignore[attr-defined]
+_LAST = select(_E.seq, _E.sub).where(_E.session_id == bindparam("session_id")).order_by(_E.seq.desc(), _E.sub.desc()).limit(1)
+_INSERT = insert(EventRow.__table__)  # type: ignore[attr-defined]
+_COLUMNS = [_E[name] for name in Row._fields]
+_READ = (
+    select(*_COLUMNS)
+    .where(_E.session_id == bindparam("session_id"), tuple_(_E.seq, _E.sub) > tuple_(bindparam("seq"), bindparam("sub")))
+    .order_by(_E.seq, _E.sub)
+    .limit(bindparam("limit"))
+)
+
+
+def append(conn: Connection, session_id: str, new: Sequence[Entry], fence: int | None = None) -> Batch:
+    """Number and insert `new` at the end of the session's log.
+
+    Raises Fenced, in the same transaction, when `fence` is no longer the session's: a superseded runner writes nothing.
+    """
+    if fence is not None and conn.execute(_FENCE, {"session_id": session_id}).scalar() != fence:
+        raise Fenced(f"Fence {fence} of session {session_id!r} is old.")
+    last = conn.execute(_LAST, {"session_id": session_id}).first()
+    before = Position(last[0], last[1]) if last else Position(0, 0)
+    rows, (seq, sub) = [], before
+    for entry in new:
+        seq, sub = (seq, sub + 1) if entry.level == "internal" else (seq + 1, 0)
+        rows.append(Row(session_id, seq, sub, new_id("evt"), entry.task_id, entry.turn_id, *entry[:4], entry.created_at))
+    if rows:
+        conn.execute(_INSERT, [row._asdict() for row in rows])
+    return Batch(session_id, before, rows)
+
+
+def read(conn: Connection, session_id: str, after: Position, limit: int = 1000) -> list[Row]:
+    """The rows after a position, in order, at most `limit`."""
+    found = conn.execute(_READ, {"session_id": session_id, "seq": after.seq, "sub": after.sub, "limit": limit})
+    return [Row(*row) for row in found]
+
+
+class Log:
+    """The log of one gateway: its database, and the hub that wakes its readers."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.hub = Hub()
+
+    async def write(self, op: Callable[[Connection], Sequence[Batch]]) -> Sequence[Batch]:
+        """Run an operation that appends, and wake the readers once it is durable."""
+        return await self.database.write(op, self._publish)
+
+    def _publish(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            self.hub.publish(batch)
+
+    async def read(self, session_id: str, after: Position, limit: int = 1000) -> list[Row]:
+        return await self.database.read(lambda conn: read(conn, session_id, after, limit))

@@ -1,0 +1,45 @@
+"""The one way events leave the log: replay from a position, then live, without a gap or a repeat.
+
+A subscriber is a cursor, never a queue: one that reads slowly costs nobody anything and misses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+
+from gateway.log.hub import Batch, Channel
+from gateway.log.store import Log, Position
+
+POLL_SECONDS = 1.0  # a wake-up is a hint; the log is asked at least so often
+PAGE = 1000
+
+
+async def tail(log: Log, session_id: str, after: Position = Position(0), *, live: bool = True) -> AsyncIterator[Batch]:  # noqa: B008
+    """Batches after a position, in order. Ends only when `live` is false and the log is read to its end.
+
+    Batches that are read while they are fresh are the very objects other readers get (`Batch.shared`).
+    """
+    position = after
+    with log.hub.subscribe(session_id) as channel:
+        while True:
+            changed = channel.changed
+            batch = channel.following(position) or await _page(log, session_id, position)
+            if batch is not None:
+                position = batch.after
+                yield batch
+            elif not live:
+                return
+            else:
+                await _wait(channel, changed)
+
+
+async def _page(log: Log, session_id: str, position: Position) -> Batch | None:
+    rows = await log.read(session_id, position, PAGE)
+    return Batch(session_id, position, rows) if rows else None
+
+
+async def _wait(channel: Channel, changed: anyio.Event) -> None:
+    with anyio.move_on_after(POLL_SECONDS):
+        await changed.wait()

@@ -1,0 +1,55 @@
+"""Settings of the gateway: `SWITCHBOARD_*` in the environment, else the default.
+
+Every field is documented in its description; `switchboard doctor` and the README's table are made from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SWITCHBOARD_", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the gateway listens on.")
+    public_url: str = Field("", description="Origin callers reach the gateway at; stands on cards. Default: host and port.")
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("switchboard"),
+        description="Where the database, the owner key and the sessions' journals are kept.",
+    )
+    database_url: str = Field("", description="SQLAlchemy URL. Default: SQLite in the data directory.")
+    concurrency: int = Field(16, ge=1, le=1024, description="Turns that run at the same time in this process.")
+    turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
+    stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
+    stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")
+    max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body accepted.")
+    max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
+    queue_limit: int = Field(1000, ge=1, description="Turns that may wait; more are refused.")
+    send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
+    log_json: bool | None = Field(None, description="Log as JSON lines. Default: only where stderr is no terminal.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @property
+    def url(self) -> str:
+        """The origin that stands on cards, without a trailing slash."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'switchboard.db'}"
+
+    @property
+    def owner_key_file(self) -> Path:
+        return self.data_dir / "owner.key"
+
+    @property
+    def sessions_dir(self) -> Path:
+        return self.data_dir / "sessions"

@@ -1,0 +1,167 @@
+"""The engine: takes messages in, hands queued turns to runners, cancels, and clears up what a dead gateway left.
+
+One worker per process. It claims a turn when told that one waits (and once a second in case nobody told it), never
+more than `concurrency` at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.abc
+import structlog
+from sqlalchemy import Connection
+
+from adapters.launch.process import Warden
+from adapters.profile import Profile
+from gateway.clock import new_id
+from gateway.errors import Fenced, SwitchboardError
+from gateway.log.store import Log
+from gateway.settings import Settings
+from gateway.turns import queue
+from gateway.turns.runner import Runner
+from gateway.turns.spec import AgentLoader, AgentSpec, Inbound, prompt_of
+
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+
+log_ = structlog.get_logger("switchboard.engine")
+
+
+@dataclass(slots=True)
+class _Running:
+    """A turn this worker holds, from its claim to its end."""
+
+    turn: queue.Claimed
+    runner: Runner | None = None
+    canceled: bool = False
+    finished: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Engine:
+    def __init__(self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader) -> None:
+        self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
+        self.owner = new_id("wrk")
+        self.warden = Warden()
+        self._running: dict[str, _Running] = {}  # by turn
+        self._work = anyio.Event()
+
+    # -- what the callers' side asks for
+
+    async def accept(self, agent_id: str, version: int, principal: str, new: Inbound) -> queue.Accepted:
+        """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable."""
+        limit = self.settings.queue_limit
+        accepted: queue.Accepted = await self.log.database.write(
+            lambda conn: queue.accept(conn, agent_id, version, principal, new, limit),
+            lambda accepted: self.log.hub.publish(accepted.batch),
+        )
+        self._work.set()
+        return accepted
+
+    async def cancel(self, task_id: str) -> None:
+        """End a task as canceled. When this returns it has ended, and its process is gone."""
+        await self.log.write(lambda conn: queue.cancel_waiting(conn, task_id))
+        running = next((held for held in self._running.values() if held.turn.task_id == task_id), None)
+        if running is None:
+            return
+        running.canceled = True
+        if running.runner is not None:
+            await running.runner.cancel()
+        await running.finished.wait()
+
+    async def cancel_session(self, session_id: str) -> list[str]:
+        """Cancel every task of a session that has not ended; answers their ids."""
+        tasks = await self.log.database.read(lambda conn: queue.open_tasks(conn, session_id))
+        for task_id in tasks:
+            await self.cancel(task_id)
+        return tasks
+
+    # -- the worker
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled. What a dead gateway left running is ended before anything new begins."""
+        await self.warden.start()
+        try:
+            await self._recover()
+            async with anyio.create_task_group() as group:
+                task_status.started()
+                await self._claim_forever(group)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.warden.aclose()
+
+    async def _recover(self) -> None:
+        for turn in await self.log.database.write(lambda conn: queue.abandoned(conn, self.owner)):
+            await self._abandon(turn, "The gateway was stopped while this turn ran.")
+
+    async def _claim_forever(self, group: anyio.abc.TaskGroup) -> None:
+        while True:
+            self._work = anyio.Event()
+            free = self.settings.concurrency - len(self._running)
+            claimed = await self._claim(free) if free > 0 else []
+            for turn in claimed:
+                held = self._running[turn.id] = _Running(turn)
+                group.start_soon(self._run, held)
+            if not claimed:
+                with anyio.move_on_after(POLL_SECONDS):
+                    await self._work.wait()
+
+    async def _claim(self, limit: int) -> list[queue.Claimed]:
+        try:
+            return await self.log.database.write(lambda conn: queue.claim(conn, self.owner, limit))
+        except SwitchboardError as exc:
+            log_.error("claim_failed", error=exc.message)
+            await anyio.sleep(RETRY_SECONDS)
+            return []
+
+    async def _run(self, held: _Running) -> None:
+        turn = held.turn
+        try:
+            held.runner = await self._runner(turn)
+            if held.canceled:
+                await held.runner.cancel()
+            await held.runner.run()
+        except* Fenced:
+            log_.warning("turn_superseded", session=turn.session_id, turn=turn.id)
+        except* Exception:
+            log_.exception("turn_broken", session=turn.session_id, turn=turn.id)
+            await self._break_off(held, "The gateway failed while this turn ran; its log has the traceback.")
+        except* anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._break_off(held, "The gateway was stopped while this turn ran.")
+            raise
+        finally:
+            del self._running[turn.id]
+            held.finished.set()
+            self._work.set()
+
+    async def _runner(self, turn: queue.Claimed) -> Runner:
+        def load(conn: Connection) -> tuple[AgentSpec, list[str]]:
+            spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
+            return spec, queue.messages(conn, turn.id, turn.session_id)
+
+        spec, bodies = await self.log.database.read(load)
+        prompt = prompt_of([json.loads(body) for body in bodies])
+        return Runner(turn, spec, prompt, self.profiles[spec.runtime], self.log, self.warden, self.settings)
+
+    async def _break_off(self, held: _Running, why: str) -> None:
+        if held.runner is not None:
+            await held.runner.stop()
+        await self._abandon(held.turn, why)
+
+    async def _abandon(self, turn: queue.Claimed, why: str) -> None:
+        """End a turn nobody runs any more, however long the database refuses: no task stays working for ever."""
+        incident = new_id("inc")
+        while True:
+            try:
+                await self.log.write(lambda conn: queue.end_abandoned(conn, turn, incident, why))
+                log_.warning("turn_abandoned", session=turn.session_id, turn=turn.id, incident=incident)
+                return
+            except Fenced:
+                return
+            except SwitchboardError as exc:
+                log_.error("turn_not_ended", turn=turn.id, error=exc.message)
+                await anyio.sleep(RETRY_SECONDS)

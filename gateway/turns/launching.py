@@ -1,0 +1,105 @@
+"""From an agent version to a process: what the runtime is told, and how it is started."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from adapters.dialogue import Turn
+from adapters.launch.home import child_env, write_files
+from adapters.launch.process import LaunchError, Process, Warden
+from adapters.profile import Launch, Mode, Plan, Profile
+from gateway.turns.spec import AgentSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A session's directories: `home` is the runtime's journal, `work` its working directory."""
+
+    home: Path
+    work: Path
+
+    @classmethod
+    def of(cls, sessions_dir: Path, session_id: str) -> Place:
+        return cls(sessions_dir / session_id / "home", sessions_dir / session_id / "work")
+
+    def make(self) -> None:
+        for path in (self.home, self.work):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def model_of(spec: AgentSpec, profile: Profile) -> tuple[str | None, str | None]:
+    """(provider, the vendor's model id)."""
+    provider, _, model = (spec.model or profile.default_model or "").partition("/")
+    return provider or None, model or None
+
+
+def turn_of(spec: AgentSpec, profile: Profile, place: Place, prompt: str, native: Mapping[str, Any]) -> Turn:
+    """What the dialogue is told. `native` is what the runtime wanted remembered of earlier turns."""
+    session = native.get("native_session")
+    return Turn(
+        prompt=prompt,
+        workspace=str(place.work),
+        model=model_of(spec, profile)[1],
+        native_session=session,
+        new_session=None if session else str(uuid.uuid4()),
+        system_prompt=spec.prompt or None,
+        mcp_servers=spec.mcp_servers,
+        memory=native.get("memory") or {},
+    )
+
+
+def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn: Turn) -> Launch:
+    """How to start the process. Raises LaunchError where the runtime is not to be found.
+
+    Variables the profile names come from the agent first, then from the gateway; the agent's other variables are the
+    owner's own and go along.
+    """
+    if mode.launch is None:
+        raise LaunchError(errno.EINVAL, f"Mode {mode.name!r} of runtime {spec.runtime!r} can only be replayed.")
+    given = {name: os.environ[name] for name in profile.all_env_names() if name in os.environ}
+    plan = Plan(
+        executable=_executable(spec, profile),
+        home=str(place.home),
+        turn=turn,
+        provider=model_of(spec, profile)[0],
+        env={**given, **spec.env},
+        command=spec.command,
+        max_turns=spec.limits.get("max_turns"),
+        is_root=os.geteuid() == 0,
+    )
+    launch = mode.launch(plan)
+    return replace(launch, env={**spec.env, **launch.env})
+
+
+def _executable(spec: AgentSpec, profile: Profile) -> str:
+    if not profile.executable:
+        return ""
+    found = shutil.which(profile.executable)
+    if found is None:
+        raise LaunchError(
+            errno.ENOENT,
+            f"Runtime {spec.runtime!r} of agent {spec.name!r} was not found on PATH. {profile.install_hint} "
+            f"Or choose another one: switchboard agent update {spec.name} --runtime NAME",
+        )
+    return found
+
+
+async def spawn(warden: Warden, launch: Launch, place: Place, tag: str) -> Process:
+    """Write the runtime's files and start it. Raises LaunchError, OSError."""
+
+    def prepare() -> None:
+        place.make()
+        write_files(str(place.home), launch.files)
+
+    await anyio.to_thread.run_sync(prepare)
+    env = child_env(str(place.home), launch.env)
+    return await warden.spawn(launch.argv, env=env, cwd=str(place.work), tag=tag)

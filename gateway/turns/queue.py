@@ -1,0 +1,254 @@
+"""The states of turns, tasks and sessions: every change is one operation inside one transaction with its events.
+
+    turn     queued -> running -> ended       one running turn a session, others wait in order
+    task     submitted -> working -> completed | failed | canceled | rejected | input_required -> working ...
+    session  queued -> running -> idle | awaiting_input | failed -> queued ...
+
+A turn stays `running` until its process is gone, even when its `done` stands in the log already: the next turn of the
+session works in the same journal. The turn row is the lease; a claim raises the session's fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, exists, func, insert, null, select, update
+from sqlalchemy.orm import aliased
+
+from adapters import events as ev
+from adapters.events import Event
+from gateway.clock import new_id, now_us
+from gateway.errors import Conflict, NotFound, Unavailable
+from gateway.log.hub import Batch
+from gateway.log.models import EventRow, Session, Task, Turn
+from gateway.log.store import Entry, append, encode, entries
+from gateway.turns.spec import Inbound
+
+TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
+_TASK_STATE = {
+    "completed": "completed",
+    "needs_input": "input_required",
+    "canceled": "canceled",
+    "rejected": "rejected",
+    "deadline_exceeded": "failed",
+    "budget_exceeded": "failed",
+    "max_turns": "failed",
+    "failed": "failed",
+}
+_SESSION_STATUS = {"needs_input": "awaiting_input", "failed": "failed"}
+
+_session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    session_id: str
+    task_id: str
+    turn_id: str
+    seq: int  # of the message in the session's log
+    at: int  # when it was stored
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A turn this worker holds, under a fence."""
+
+    id: str
+    session_id: str
+    task_id: str
+    attempt: int
+    fence: int
+    agent_id: str
+    agent_version: int
+    native: dict[str, Any]
+
+
+def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:
+    """Store a message and queue the turn it asks for. Raises NotFound, Conflict, Unavailable; then nothing is stored."""
+    if conn.execute(select(func.count()).where(_turn.c.state == "queued")).scalar_one() >= queue_limit:
+        raise Unavailable("The queue of waiting turns is full.", "Try again later.")
+    task = _existing_task(conn, agent_id, principal, new)
+    session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new.context_id)
+    task_id, turn_id, now = task.id if task else new_id("tsk"), new_id("trn"), now_us()
+    entry = Entry("message", "user", "human", encode(new.body()), task_id, turn_id, now)
+    batch = append(conn, session_id, [entry])
+    seq = batch.rows[0].seq
+    if task is None:
+        row = {"id": task_id, "session_id": session_id, "agent_id": agent_id, "principal": principal, "state": "submitted"}
+        conn.execute(insert(_task).values(**row, created_at=now, updated_at=now, first_seq=seq, snapshot_seq=0))
+    else:
+        state = "submitted" if task.state == "input_required" else task.state
+        conn.execute(update(_task).where(_task.c.id == task_id).values(state=state, snapshot=null(), updated_at=now))
+    ordinal = 1 + (conn.execute(select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == session_id)).scalar() or 0)
+    row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
+    conn.execute(insert(_turn).values(**row, attempt=0, fence=0, cancel_requested=False, queued_at=now))
+    waiting = _session.c.status != "running"
+    conn.execute(update(_session).where(_session.c.id == session_id, waiting).values(status="queued", updated_at=now))
+    return Accepted(session_id, task_id, turn_id, seq, now, batch)
+
+
+def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Any:
+    if not new.task_id:
+        return None
+    mine = (_task.c.id == new.task_id, _task.c.agent_id == agent_id, _task.c.principal == principal)
+    task = conn.execute(select(_task).where(*mine)).first()
+    if task is None:
+        raise NotFound(f"Task {new.task_id!r} was not found.")
+    if new.context_id and new.context_id != task.session_id:
+        raise Conflict(f"Task {new.task_id!r} is not of context {new.context_id!r}.", "Leave contextId out.")
+    if task.state in TERMINAL:
+        raise Conflict(f"Task {new.task_id!r} has ended as {task.state}.", "Send the message with its contextId only.")
+    return task
+
+
+def _session_for(conn: Connection, agent_id: str, version: int, principal: str, context_id: str | None) -> str:
+    """The caller's session, or a new one; a context id that is free may be chosen by the caller."""
+    if context_id:
+        found = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == context_id)).first()
+        if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
+            return context_id
+        if found is not None:
+            raise NotFound(f"Context {context_id!r} was not found.")
+    session_id, now = context_id or new_id("ses"), now_us()
+    row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal}
+    conn.execute(insert(_session).values(**row, status="queued", fence=0, native={}, created_at=now, updated_at=now))
+    return session_id
+
+
+def claim(conn: Connection, owner: str, limit: int) -> list[Claimed]:
+    """Take up to `limit` queued turns, oldest first, none of a session that has one running."""
+    other = aliased(_turn)
+    blocked = exists().where(
+        other.c.session_id == _turn.c.session_id,
+        (other.c.state == "running") | ((other.c.state == "queued") & (other.c.ordinal < _turn.c.ordinal)),
+    )
+    query = select(_turn).where(_turn.c.state == "queued", ~blocked).order_by(_turn.c.queued_at).limit(limit)
+    return [_take(conn, row, owner) for row in conn.execute(query).all()]
+
+
+def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
+    now = now_us()
+    raised = update(_session).where(_session.c.id == turn.session_id).values(fence=_session.c.fence + 1, status="running")
+    conn.execute(raised)
+    session = conn.execute(select(_session).where(_session.c.id == turn.session_id)).one()
+    held = {"state": "running", "attempt": turn.attempt + 1, "fence": session.fence, "owner": owner, "started_at": now}
+    conn.execute(update(_turn).where(_turn.c.id == turn.id).values(**held))
+    conn.execute(update(_task).where(_task.c.id == turn.task_id).values(state="working", updated_at=now))
+    return Claimed(
+        id=turn.id,
+        session_id=turn.session_id,
+        task_id=turn.task_id,
+        attempt=turn.attempt + 1,
+        fence=session.fence,
+        agent_id=session.agent_id,
+        agent_version=session.agent_version,
+        native=session.native,
+    )
+
+
+def messages(conn: Connection, turn_id: str, session_id: str) -> list[str]:
+    """The bodies (JSON) of the messages that asked for a turn."""
+    row = EventRow.__table__.c  # type: ignore[attr-defined]
+    query = select(row.body).where(row.session_id == session_id, row.turn_id == turn_id, row.type == "message")
+    return list(conn.execute(query.order_by(row.seq)).scalars())
+
+
+def write_events(conn: Connection, turn: Claimed, new: Sequence[Entry], native: dict[str, Any] | None) -> Batch:
+    """Append a running turn's events, and what its runtime wants remembered, under the turn's fence."""
+    batch = append(conn, turn.session_id, new, turn.fence)
+    if native is not None:
+        conn.execute(update(_session).where(_session.c.id == turn.session_id).values(native=native))
+    return batch
+
+
+def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dict[str, Any] | None) -> Batch:
+    """Append the last events of a turn, of which the last is its `done`, and settle its task and session with it.
+
+    `done.final` says whether the task ended with it, or goes on with a message that came meanwhile.
+    """
+    done, now = events[-1], now_us()
+    reason = done.body["yield_reason"]
+    state = _TASK_STATE[reason]
+    mine = (_turn.c.task_id == turn.task_id, _turn.c.state == "queued")
+    more = conn.execute(select(func.count()).where(*mine)).scalar_one() > 0 and state not in ("canceled", "rejected")
+    last = Event("done", "user", {**done.body, "final": not more}, done.actor)
+    batch = write_events(conn, turn, entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id), native)
+    conn.execute(update(_turn).where(_turn.c.id == turn.id).values(yield_reason=reason, error=done.body["error"]))
+    rests = {"state": "working" if more else state, "snapshot_seq": batch.after.seq, "updated_at": now}
+    conn.execute(update(_task).where(_task.c.id == turn.task_id).values(rests))
+    if not more:
+        conn.execute(update(_turn).where(*mine).values(state="ended", yield_reason="canceled", ended_at=now))
+    waiting = exists().where(_turn.c.session_id == turn.session_id, _turn.c.state == "queued")
+    status = "queued" if conn.execute(select(waiting)).scalar() else _SESSION_STATUS.get(reason, "idle")
+    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status=status, updated_at=now))
+    return batch
+
+
+def release(conn: Connection, turn: Claimed) -> None:
+    """The turn's process is gone: the session is free for its next turn."""
+    mine = (_turn.c.id == turn.id, _turn.c.fence == turn.fence)
+    conn.execute(update(_turn).where(*mine).values(state="ended", ended_at=now_us()))
+
+
+def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
+    """End a task none of whose turns runs yet. Answers no batch if one runs: then its runner has to end it."""
+    turns = conn.execute(select(_turn).where(_turn.c.task_id == task_id, _turn.c.state != "ended")).all()
+    if any(turn.state == "running" for turn in turns):
+        conn.execute(update(_turn).where(_turn.c.task_id == task_id).values(cancel_requested=True))
+        return []
+    task = conn.execute(select(_task).where(_task.c.id == task_id)).one()
+    if task.state in TERMINAL:
+        return []
+    claimed = _bare(conn, task.session_id, turns[0].id if turns else None, task_id)
+    return [finish(conn, claimed, [ev.done("canceled")], None)]
+
+
+def _bare(conn: Connection, session_id: str, turn_id: str | None, task_id: str) -> Claimed:
+    session = conn.execute(select(_session).where(_session.c.id == session_id)).one()
+    return Claimed(
+        turn_id or "", session_id, task_id, 0, session.fence, session.agent_id, session.agent_version, session.native
+    )
+
+
+def open_tasks(conn: Connection, session_id: str) -> list[str]:
+    """Ids of a session's tasks that have not ended, oldest first."""
+    mine = (_task.c.session_id == session_id, _task.c.state.not_in(TERMINAL))
+    return list(conn.execute(select(_task.c.id).where(*mine).order_by(_task.c.first_seq)).scalars())
+
+
+def abandoned(conn: Connection, owner: str) -> list[Claimed]:
+    """Turns marked running by a worker that is no more, taken over under a new fence."""
+    query = select(_turn).where(_turn.c.state == "running", _turn.c.owner != owner)
+    return [_take(conn, row, owner) for row in conn.execute(query).all()]
+
+
+def has_done(conn: Connection, turn: Claimed) -> bool:
+    row = EventRow.__table__.c  # type: ignore[attr-defined]
+    mine = (row.session_id == turn.session_id, row.turn_id == turn.id, row.type == "done")
+    return bool(conn.execute(select(exists().where(*mine))).scalar())
+
+
+def open_calls(conn: Connection, turn: Claimed) -> list[str]:
+    """Call ids of tools that a turn started and never closed."""
+    row = EventRow.__table__.c  # type: ignore[attr-defined]
+    call_id = func.json_extract(row.body, "$.call_id")
+    mine = (row.session_id == turn.session_id, row.turn_id == turn.id)
+    closed = select(call_id).where(*mine, row.type == "tool_result")
+    query = select(call_id).where(*mine, row.type == "tool_start", call_id.not_in(closed)).order_by(row.seq)
+    return list(conn.execute(query).scalars())
+
+
+def end_abandoned(conn: Connection, turn: Claimed, incident: str, why: str) -> list[Batch]:
+    """End a turn whose worker died: close its open tools, say it was interrupted, settle its task."""
+    batches = []
+    if not has_done(conn, turn):
+        closing = [ev.tool_result(call_id, "", is_error=True) for call_id in open_calls(conn, turn)]
+        detail = ev.error_detail("runtime_crash", why)
+        done = ev.done("failed", "runtime_crash")
+        done.body["error"]["incident"] = incident
+        batches.append(finish(conn, turn, [*closing, detail, done], None))
+    release(conn, turn)
+    return batches

@@ -1,0 +1,279 @@
+"""Runs one turn: starts the runtime, reads it through its dialogue, appends its events under the turn's fence.
+
+Reading and committing overlap: whatever was read while the last commit was on its way is the next commit. The turn's
+last events go into the log together with its `done` and the new state of its task. After a cancel the `done` is held
+back until the process is gone: when a caller is told "canceled", it is true.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import structlog
+
+from adapters import events as ev
+from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
+from adapters.events import Event
+from adapters.launch.process import Exited, LaunchError, Process, Warden
+from adapters.profile import Profile
+from gateway.clock import new_id
+from gateway.log.store import Log, entries
+from gateway.settings import Settings
+from gateway.turns import queue
+from gateway.turns.launching import Place, launch_of, spawn, turn_of
+from gateway.turns.pending import Pending
+from gateway.turns.spec import AgentSpec
+from gateway.turns.veil import Veil
+
+DRAIN_SECONDS = 1.0  # how long output may still come after the process is gone
+
+log_ = structlog.get_logger("switchboard.turn")
+
+
+class Runner:
+    """One claimed turn. `run` once; `cancel` from anywhere."""
+
+    def __init__(
+        self, turn: queue.Claimed, spec: AgentSpec, prompt: str, profile: Profile, log: Log, warden: Warden, settings: Settings
+    ) -> None:
+        self.turn, self.spec, self.profile = turn, spec, profile
+        self.log, self.warden, self.settings = log, warden, settings
+        self.mode = profile.mode(spec.mode)
+        self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
+        self.place = Place.of(settings.sessions_dir, turn.session_id)
+        self.native = _Native(turn.native, spec.runtime)
+        self.told = turn_of(spec, profile, self.place, prompt, self.native.mine)
+        self.process: Process | None = None
+        self.cause: Cause = "exited"
+        self.events = 0
+        self._pending = Pending()
+        self._conversation = anyio.CancelScope()
+        self._output_at = time.monotonic()
+        self._stamp = _Stamp(self.place, self.native)
+
+    async def run(self) -> None:
+        """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
+        began = time.monotonic()
+        last = await self._attempt()
+        await self._finish(last)
+        await self.stop()
+        await self.log.database.write(lambda conn: queue.release(conn, self.turn))
+        self._report(last[-1], began)
+
+    async def cancel(self) -> None:
+        """Ask the runtime to stop; make it stop if it does not within `stop_seconds`."""
+        if self.cause != "exited":
+            return
+        self.cause = "canceled"
+        try:
+            if self.process is not None and self.dialogue.running:
+                await self._send(self.process, self.dialogue.interrupt())
+                self.dialogue.interrupted = True
+                await anyio.sleep(self.settings.stop_seconds)
+        except Unsupported:
+            pass
+        self._conversation.cancel()
+
+    async def stop(self) -> Exited | None:
+        """End the process and all its descendants, if there is one."""
+        if self.process is None:
+            return None
+        with anyio.CancelScope(shield=True):
+            exited = await self.process.stop(grace=self.settings.stop_seconds)
+            await self.process.aclose()
+        return exited
+
+    # -- the attempt
+
+    async def _attempt(self) -> list[Event]:
+        """Play the turn. Answers its last events, which end in `done`; all before them are committed."""
+        self._pending.add(
+            [
+                Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system"),
+                ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}"),
+            ]
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._commit)
+            try:
+                last = await self._play()
+            finally:
+                self._pending.close()
+        return last
+
+    async def _play(self) -> list[Event]:
+        launch = None
+        try:
+            launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told)
+            if self.cause == "exited":
+                self.process = await spawn(self.warden, launch, self.place, self.turn.id)
+        except (LaunchError, OSError) as exc:
+            return self._not_started(exc)
+        last: list[Event] = []
+        if self.process is not None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch, self.process)
+                with self._conversation:
+                    last = await self._converse(self.process, launch.keep_stdin)
+                group.cancel_scope.cancel()
+        if last and self.cause == "exited":
+            return last
+        return await self._stopped(last)
+
+    async def _stopped(self, last: list[Event]) -> list[Event]:
+        """The turn's last events once its process is gone, for a turn that did not end by itself."""
+        exited = await self.stop()
+        if not self.dialogue.turn:
+            self.dialogue.start(self.told)
+        code, signal = (exited.code, exited.signal) if exited else (None, None)
+        stderr = self.process.stderr_tail() if self.process else ""
+        return last or self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause)))
+
+    async def _converse(self, process: Process, keep_stdin: bool) -> list[Event]:
+        """Speak until the turn has ended (its last events) or the output has (nothing)."""
+        step = self.dialogue.start(self.told)
+        self._pending.add(self._stamp.all(step.events))
+        await self._send(process, step.outgoing)
+        if not keep_stdin:
+            await process.close_stdin()
+        while lines := await process.lines():
+            self._output_at = time.monotonic()
+            events: list[Event] = []
+            for line in lines:
+                step = self.dialogue.feed(line.data)
+                events += step.events
+                if step.outgoing:
+                    await self._send(process, step.outgoing)
+                if not self.dialogue.running:
+                    return self._stamp.all(events)
+            self._pending.add(self._stamp.all(events))
+            await self._pending.room()
+        return []
+
+    async def _send(self, process: Process, outgoing: list[bytes]) -> None:
+        for data in outgoing:
+            await process.write(data)
+
+    def _not_started(self, exc: LaunchError | OSError) -> list[Event]:
+        self.dialogue.start(self.told)
+        category: ev.ErrorCategory = "runtime_missing" if exc.errno == errno.ENOENT else "startup_crash"
+        return self.dialogue.end("failed", Failure(category, str(exc)))
+
+    # -- the watchdog
+
+    async def _watch(self, process: Process) -> None:
+        """Stop a turn that takes too long, is silent for too long, or whose process is gone."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch_exit, process)
+            cause = await self._watch_time()
+            if self.cause == "exited":
+                self.cause = cause
+            self._conversation.cancel()
+
+    async def _watch_time(self) -> Cause:
+        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds)
+        silence = self._limit("stall_seconds", self.settings.stall_seconds)
+        while True:
+            now = time.monotonic()
+            if now >= limit:
+                return "deadline_exceeded"
+            if now >= self._output_at + silence:
+                return "stalled"
+            await anyio.sleep(min(limit, self._output_at + silence) - now)
+
+    async def _watch_exit(self, process: Process) -> None:
+        """A descendant may hold the output open for ever: the process itself decides."""
+        await process.wait()
+        await anyio.sleep(DRAIN_SECONDS)
+        self._conversation.cancel()
+
+    def _limit(self, name: str, default: float) -> float:
+        return float(self.spec.limits.get(name) or default)
+
+    # -- the log
+
+    async def _commit(self) -> None:
+        while events := await self._pending.take():
+            self.events += len(events)
+            new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
+            native = self.native.changed()
+            await self.log.write(lambda conn, new=new, native=native: [queue.write_events(conn, self.turn, new, native)])  # type: ignore[misc]
+
+    async def _finish(self, last: list[Event]) -> None:
+        error = last[-1].body["error"]
+        if error is not None:
+            error["incident"] = new_id("inc")
+        self.events += len(last)
+        self.native.remember(memory=self.dialogue.memory)
+        native = self.native.changed()
+        await self.log.write(lambda conn: [queue.finish(conn, self.turn, last, native)])
+
+    def _report(self, done: Event, began: float) -> None:
+        error = done.body["error"] or {}
+        log_.info(
+            "turn",
+            agent=self.spec.name,
+            session=self.turn.session_id,
+            turn=self.turn.id,
+            attempt=self.turn.attempt,
+            runtime=self.spec.runtime,
+            status=done.body["yield_reason"],
+            error=error.get("category"),
+            incident=error.get("incident"),
+            events=self.events,
+            unknown_lines=self.dialogue.unknown,
+            ms=round((time.monotonic() - began) * 1000),
+        )
+
+
+class _Native:
+    """What the runtime wants remembered of a session, kept beside what other runtimes wanted."""
+
+    def __init__(self, native: dict[str, Any], runtime: str) -> None:
+        self._all, self._runtime, self._dirty = native, runtime, False
+        self.mine: dict[str, Any] = dict(native.get(runtime) or {})
+
+    def remember(self, **what: Any) -> None:
+        self._dirty = self._dirty or any(self.mine.get(key) != value for key, value in what.items())
+        self.mine.update(what)
+
+    def changed(self) -> dict[str, Any] | None:
+        """The whole, if it has to be written again."""
+        dirty, self._dirty = self._dirty, False
+        return {**self._all, self._runtime: dict(self.mine)} if dirty else None
+
+
+class _Stamp:
+    """Fills in what only the runner knows: durations and the runtime's session; and draws the veil over paths."""
+
+    def __init__(self, place: Place, native: _Native) -> None:
+        self._native = native
+        self._began: dict[str, float] = {}  # open calls
+        self._veil = Veil({str(place.work): "/workspace", str(place.home): "~"})
+
+    def all(self, events: list[Event]) -> list[Event]:
+        return [stamped for event in events for stamped in self._one(event)]
+
+    def _one(self, event: Event) -> list[Event]:
+        if event.type == "chunk":
+            text = self._veil.text(event.body["text"])
+            return [ev.chunk(text)] if text else []
+        if event.level == "internal":
+            if event.type == "native_session":
+                self._native.remember(native_session=event.body["id"])
+            return [event]
+        held = self._veil.rest()
+        shown = replace(event, body=self._timed(event.type, self._veil.clean(event.body)))
+        return [ev.chunk(held), shown] if held else [shown]
+
+    def _timed(self, type: str, body: dict[str, Any]) -> dict[str, Any]:
+        if type == "tool_start":
+            self._began[body["call_id"]] = time.monotonic()
+        elif type == "tool_result":
+            began = self._began.pop(body["call_id"], None)
+            body["duration_ms"] = None if began is None else round((time.monotonic() - began) * 1000)
+        return body

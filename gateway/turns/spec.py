@@ -1,0 +1,49 @@
+"""What the engine is told: the message to work on, and the agent version that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """An agent version ready to run: secrets opened, nothing of the database left."""
+
+    agent_id: str
+    name: str
+    version: int
+    runtime: str
+    mode: str | None = None
+    model: str | None = None  # canonical provider/model_id
+    prompt: str = ""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    mcp_servers: tuple[Mapping[str, Any], ...] = ()
+
+
+AgentLoader = Callable[[Connection, str, int], AgentSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A caller's message. `parts` are JSON objects in A2A's shape: {"text"}, {"data"}, {"url"}, {"raw"}."""
+
+    parts: tuple[Mapping[str, Any], ...]
+    message_id: str = ""
+    context_id: str | None = None
+    task_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        return {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
+
+
+def prompt_of(bodies: list[dict[str, Any]]) -> str:
+    """The text of messages, as a runtime is given it."""
+    texts = [part["text"] for body in bodies for part in body["parts"] if isinstance(part.get("text"), str)]
+    return "\n\n".join(texts)
