@@ -111,12 +111,18 @@ class _Replay:
             lines.pop()
         for number, line in enumerate(lines):
             yield from self._input_until(number)
+            if self._over():
+                break  # as the runner does: nobody reads on when the turn has ended
             yield from self._feed(self.answers.rewrite(line))
             yield from self._next_turn()
         yield from self._input_until(len(lines))
         if not self.started:
             yield from self._start(self.turn.prompt)
         yield from self.dialogue.finish(_exit(self.meta))
+
+    def _over(self) -> bool:
+        told = self.meta.get("stdin_lines") and not self.inputs and not self.waiting
+        return bool(told and self.started and not self.dialogue.running)
 
     def _input_until(self, number: int) -> Iterator[Event]:
         while self.inputs and self.inputs[0][0] <= number:

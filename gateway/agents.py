@@ -13,6 +13,7 @@ from adapters.profile import Profile
 from gateway.a2a.cards import Face
 from gateway.clock import new_id, now_us
 from gateway.db.engine import Database
+from gateway.owner.border import registry_errors
 from gateway.turns.spec import AgentSpec
 from registry import repo
 from registry.makeup import Makeup
@@ -44,8 +45,9 @@ class Agents:
 
     def spec(self, conn: Connection, agent_id: str, version: int) -> AgentSpec:
         """An agent version ready to run, its secrets opened."""
-        record = repo.get_version(conn, agent_id, version)
-        makeup = record.opened(self.secrets)
+        with registry_errors():
+            record = repo.get_version(conn, agent_id, version)
+            makeup = record.opened(self.secrets)
         return AgentSpec(
             agent_id=agent_id,
             name=record.name,

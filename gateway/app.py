@@ -38,11 +38,11 @@ from gateway.agents import Agents, face_of
 from gateway.auth.owners import OwnerKey
 from gateway.db.engine import Database
 from gateway.log.store import Log
-from gateway.owner.context import Owner
+from gateway.owner.border import load_secrets
+from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
-from registry.secrets import Secrets
 
 log_ = structlog.get_logger("switchboard")
 
@@ -52,7 +52,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     runtimes = runtimes if runtimes is not None else profiles()
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.database)
-    secrets = Secrets.load(settings.data_dir / "secrets.key")
+    secrets = load_secrets(settings)
     agents = Agents(database, secrets)
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
@@ -64,7 +64,13 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         profiles=runtimes,
         card=lambda record: card(face_of(record), settings.url),
         cancel=engine.cancel_session,
+        more_checks=(engine_check,),
     )
+
+    async def engine_check() -> Check:
+        alive = engine.warden.pid is not None
+        fix = "Restart the gateway; its log says why processes cannot be started."
+        return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

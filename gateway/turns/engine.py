@@ -49,6 +49,11 @@ class Engine:
         self._running: dict[str, _Running] = {}  # by turn
         self._work = anyio.Event()
 
+    @property
+    def active(self) -> int:
+        """Turns that run now."""
+        return len(self._running)
+
     # -- what the callers' side asks for
 
     async def accept(self, agent_id: str, version: int, principal: str, new: Inbound) -> queue.Accepted:

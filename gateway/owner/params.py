@@ -1,0 +1,112 @@
+"""The parameters of every method, as pydantic models: what they may hold, and errors that quote what they held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.errors import InvalidParams
+from registry.shapes import McpServer, Skill
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Changes(Params):
+    """Fields of an agent. Those left out stay as they are; null brings the default back."""
+
+    runtime: str = ""
+    mode: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    description: str | None = None
+    skills: list[Skill] | None = None
+    limits: dict[str, Any] | None = None
+    env: dict[str, str | None] | None = None
+    command: list[str] | None = None
+    mcp_servers: list[McpServer] | None = None
+    public: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What was sent, as plain values."""
+        values = {name: getattr(self, name) for name in self.model_fields_set if name in Changes.model_fields}
+        if values.get("skills"):
+            values["skills"] = [skill.model_dump() for skill in values["skills"]]
+        if values.get("mcp_servers"):
+            values["mcp_servers"] = [server.model_dump(exclude_unset=True) for server in values["mcp_servers"]]
+        return values
+
+
+class Nothing(Params):
+    pass
+
+
+class Name(Params):
+    name: str
+
+
+class Create(Changes):
+    name: str
+    runtime: str
+    quick: bool = False
+
+
+class Update(Params):
+    name: str
+    changes: Changes
+    if_version: int | None = None
+
+
+class SessionsList(Params):
+    agent: str | None = None
+    status: Literal["queued", "running", "awaiting_input", "idle", "failed", "archived"] | None = None
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = None
+
+
+class SessionId(Params):
+    id: str
+
+
+class SessionsEvents(Params):
+    id: str
+    after: str | None = None
+    limit: int = Field(500, ge=1, le=5000)
+    level: Literal["user", "progress", "internal"] = "internal"
+
+
+def parse(model: type[P], params: Mapping[str, Any]) -> P:
+    """Raises InvalidParams that says which parameter, why, and what it was."""
+    try:
+        return model.model_validate(params)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False, include_context=False)
+        raise InvalidParams("; ".join(map(_said, errors[:3])), _hint(model, errors[0])) from exc
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"There is no parameter {place!r}"
+    if error["type"] == "missing":
+        return f"The parameter {place!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if "env" in error["loc"] or "headers" in error["loc"] or "mcp_servers" in error["loc"]:  # may hold a secret
+        return f"{place}: {message}"
+    return f"{place}: {message} (was {repr(error['input'])[:100]})"
+
+
+def _hint(model: type[Params], error: Mapping[str, Any]) -> str:
+    *parents, last = error["loc"]
+    if error["type"] != "extra_forbidden":
+        return ""
+    known = list((Changes if parents == ["changes"] else model).model_fields)
+    close = get_close_matches(str(last), known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known) or 'none'}."

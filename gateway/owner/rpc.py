@@ -1,0 +1,114 @@
+"""JSON-RPC 2.0 around the owners' methods. jsonrpcserver lives here and nowhere else.
+
+It checks no types, runs batches of any size and puts exception texts into `error.data`; so parameters are parsed by
+`params`, a batch is bounded, and every error leaves with the same `data`: {"code", "message", "hint"}.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from gateway.errors import InvalidParams, SwitchboardError, UsageError
+from gateway.owner.border import registry_errors
+from gateway.owner.context import Owner
+from gateway.owner.params import P, parse
+
+with warnings.catch_warnings():
+    # It reads its schema by a function that is deprecated since Python 3.11: https://github.com/explodinglabs/jsonrpcserver
+    warnings.filterwarnings("ignore", r"(read|open)_text is deprecated", DeprecationWarning)
+    from jsonrpcserver import JsonRpcError, Result, Success, async_dispatch_to_serializable
+
+MAX_BATCH = 50
+MAX_DEPTH = 64
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
+
+Call = Callable[..., Awaitable[Result]]
+Methods = dict[str, Call]
+
+
+def method(methods: Methods, name: str, model: type[P]) -> Callable[[Callable[[Owner, P], Awaitable[Any]]], Any]:
+    """Enter a function of (owner, parsed parameters) into `methods`."""
+
+    def enter(function: Callable[[Owner, P], Awaitable[Any]]) -> Callable[[Owner, P], Awaitable[Any]]:
+        async def call(owner: Owner, /, *args: Any, **params: Any) -> Result:
+            try:
+                if args:
+                    raise InvalidParams("Parameters were given by position.", "Give them by name, as an object.")
+                with registry_errors():
+                    return Success(await function(owner, parse(model, params)))
+            except SwitchboardError as exc:
+                raise JsonRpcError(exc.codes.jsonrpc, exc.message, exc.to_json()) from exc
+
+        methods[name] = call
+        return function
+
+    return enter
+
+
+async def answer(body: bytes, owner: Owner, methods: Methods) -> Any:
+    """The response to a request or a batch, ready for JSON; None when nobody waits for one."""
+    try:
+        request = loads(body)
+    except UsageError as exc:
+        return _refusal(PARSE_ERROR, exc)
+    if isinstance(request, list) and len(request) > MAX_BATCH:
+        said = f"A batch of {len(request)} requests is too long; {MAX_BATCH} are allowed."
+        return _refusal(INVALID_REQUEST, UsageError(said, "Send several batches."))
+    found = await async_dispatch_to_serializable("", methods, context=owner, deserializer=lambda _: request)
+    for response in found if isinstance(found, list) else [found]:
+        if response is not None and "error" in response:
+            _tidy(response["error"], methods)
+    return found
+
+
+def loads(body: bytes) -> Any:
+    """Strict JSON: no NaN, no lone surrogates, not too deep. Raises UsageError."""
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as exc:
+        raise UsageError("The request is nested too deeply.", f"At most {MAX_DEPTH} levels are allowed.") from exc
+    except ValueError as exc:
+        raise UsageError(f"The request is no valid JSON: {exc}", "Send a JSON-RPC 2.0 request in UTF-8.") from exc
+    if _depth(value) > MAX_DEPTH:
+        raise UsageError("The request is nested too deeply.", f"At most {MAX_DEPTH} levels are allowed.")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
+def _refusal(code: int, error: UsageError) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "error": {"code": code, "message": error.message, "data": error.to_json()}, "id": None}
+
+
+def _tidy(error: dict[str, Any], methods: Mapping[str, Any]) -> None:
+    """Give an error the library made itself our shape."""
+    if isinstance(error.get("data"), dict):
+        return
+    data: SwitchboardError
+    match error["code"]:
+        case -32601:
+            name = str(error.get("data"))
+            close = get_close_matches(name, methods, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(methods)}."
+            data = UsageError(f"There is no method {name[:100]!r}.", hint)
+        case -32600:
+            data = UsageError("This is no JSON-RPC 2.0 request.", "Send jsonrpc, method, params (an object) and id.")
+        case _:
+            data = SwitchboardError("Something went wrong in the gateway.", "Its log says what.")
+    error["message"], error["data"] = data.message, data.to_json()

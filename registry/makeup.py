@@ -1,0 +1,107 @@
+"""What an owner sets of an agent, and how a change is laid over it.
+
+Maps (`env`, `limits`) are merged, and null takes an entry away; everything else is replaced, and null brings the
+default back. Secret values (`env`, and `env` and `headers` of MCP servers) are kept sealed and shown as "set"; a
+"set" that comes back means the value that is there, so that what was shown can be sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from registry.secrets import Box
+
+SHOWN = "set"
+_SECRET_PARTS = ("env", "headers")  # of an MCP server
+
+
+@dataclass(frozen=True, slots=True)
+class Makeup:
+    """Everything of an agent version that its owner chooses."""
+
+    runtime: str
+    mode: str | None = None
+    model: str | None = None
+    prompt: str = ""
+    description: str = ""
+    skills: list[dict[str, Any]] = field(default_factory=list)
+    limits: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    mcp_servers: list[dict[str, Any]] = field(default_factory=list)
+    public: bool = True
+
+    def changed(self, changes: Mapping[str, Any], box: Box) -> Makeup:
+        """This make-up with `changes` (plain values) laid over it, secrets sealed in `box`."""
+        default = Makeup(runtime=self.runtime)
+        new: dict[str, Any] = {}
+        for name, value in changes.items():
+            if name == "env":
+                new[name] = _sealed(self.env, value or {}, box, "env") if value is not None else {}
+            elif name == "limits":
+                new[name] = _merged(self.limits, value) if value is not None else {}
+            elif name == "mcp_servers":
+                new[name] = _sealed_servers(self.mcp_servers, value or [], box)
+            else:
+                new[name] = getattr(default, name) if value is None else value
+        return replace(self, **new)
+
+    def opened(self, box: Box) -> Makeup:
+        """With every secret in the clear: for the runner only."""
+        env = {name: box.open(f"env/{name}", value) for name, value in self.env.items()}
+        return replace(self, env=env, mcp_servers=[_map_server(server, box.open) for server in self.mcp_servers])
+
+    def shown(self) -> dict[str, Any]:
+        """As owners see it: no secret in it, sealed or not."""
+        values = {name: getattr(self, name) for name in FIELDS}
+        values["env"] = dict.fromkeys(self.env, SHOWN)
+        values["mcp_servers"] = [_map_server(server, lambda _place, _value: SHOWN) for server in self.mcp_servers]
+        return values
+
+
+FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Makeup))
+
+
+def differing(old: Makeup, new: Makeup) -> list[str]:
+    """The fields in which two make-ups differ, in the order of `FIELDS`."""
+    return [name for name in FIELDS if getattr(old, name) != getattr(new, name)]
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**old, **new}.items() if value is not None}
+
+
+def _sealed(old: Mapping[str, str], new: Mapping[str, str | None], box: Box, place: str) -> dict[str, str]:
+    """`new` merged over `old`; a value that stays the same keeps its very blob, so that nothing seems changed."""
+    out = dict(old)
+    for name, value in new.items():
+        if value is None:
+            out.pop(name, None)
+        elif name not in old or (value != SHOWN and value != box.open(f"{place}/{name}", old[name])):
+            out[name] = box.seal(f"{place}/{name}", value)
+    return out
+
+
+def _sealed_servers(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]], box: Box) -> list[dict[str, Any]]:
+    """The list is replaced, but what a server of the same name keeps secret may come back as "set"."""
+    known = {server["name"]: server for server in old}
+    out = []
+    for server in new:
+        kept = known.get(server["name"], {})
+        secrets: dict[str, Any] = {}
+        for part in filter(server.get, _SECRET_PARTS):
+            same = {name: value for name, value in kept.get(part, {}).items() if name in server[part]}
+            secrets[part] = _sealed(same, server[part], box, f"mcp_servers/{server['name']}/{part}")
+        out.append({**server, **secrets})
+    return out
+
+
+def _map_server(server: Mapping[str, Any], change: Any) -> dict[str, Any]:
+    secrets = {
+        part: {name: change(f"mcp_servers/{server['name']}/{part}/{name}", value) for name, value in server[part].items()}
+        for part in _SECRET_PARTS
+        if part in server
+    }
+    return {**server, **secrets}

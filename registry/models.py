@@ -1,0 +1,60 @@
+"""Tables of what owners register: agents, their immutable versions, and the runtimes last seen on this machine.
+
+`Agent` is the handle (its name and which version holds); `AgentVersion` is everything an owner can set, written once.
+Values of `env` are encrypted by `registry.secrets`. Times are microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, Text, text
+from sqlmodel import Field, SQLModel
+
+
+class Agent(SQLModel, table=True):
+    """A name callers reach, and the version it stands for now."""
+
+    __tablename__ = "agent"
+
+    id: str = Field(primary_key=True)
+    name: str
+    version: int
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    deleted_at: int | None = Field(default=None, sa_column=Column(BigInteger))
+
+    __table_args__ = (Index("ux_agent_name", "name", unique=True, sqlite_where=text("deleted_at IS NULL")),)
+
+
+class AgentVersion(SQLModel, table=True):
+    """What an agent was at one version. Never updated: a session keeps the version it began with."""
+
+    __tablename__ = "agent_version"
+
+    agent_id: str = Field(sa_column=Column(Text, ForeignKey("agent.id"), primary_key=True))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    runtime: str
+    mode: str | None = None  # None: the runtime's default mode
+    model: str | None = None  # canonical provider/model_id; None: the runtime's default
+    prompt: str = Field(default="", sa_column=Column(Text, nullable=False))
+    description: str = Field(default="", sa_column=Column(Text, nullable=False))
+    skills: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    limits: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    env: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # NAME -> sealed value
+    command: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    mcp_servers: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    public: bool = True
+    changed: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # fields this version changed
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class Runtime(SQLModel, table=True):
+    """A runtime as it was last seen on this machine."""
+
+    __tablename__ = "runtime"
+
+    name: str = Field(primary_key=True)
+    path: str | None = None
+    version: str | None = None
+    checked_at: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -1,0 +1,50 @@
+"""`api`: the owners' endpoint on a fresh data directory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from owner_api import PROFILES, Api
+from starlette.applications import Starlette
+
+from gateway.auth.owners import OwnerKey
+from gateway.db.engine import Database
+from gateway.owner import http
+from gateway.owner.border import load_secrets
+from gateway.owner.context import Owner
+from gateway.settings import Settings
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
+    (tmp_path / "bin").mkdir()
+    settings = Settings(data_dir=tmp_path / "data", public_url="https://agents.example.com")
+    canceled: list[str] = []
+
+    async def cancel(session_id: str) -> list[str]:
+        canceled.append(session_id)
+        return ["tsk_1"]
+
+    key = OwnerKey.load(settings.owner_key_file)
+    owner = Owner(
+        database=Database(settings.database),
+        settings=settings,
+        secrets=load_secrets(settings),
+        profiles=PROFILES,
+        card=lambda agent: {"name": agent.name, "version": str(agent.version), "description": agent.makeup.description},
+        cancel=cancel,
+        environ={"PATH": str(tmp_path / "bin"), "ANTHROPIC_API_KEY": "sk-of-the-gateway"},
+    )
+    await owner.database.start()
+    transport = httpx2.ASGITransport(app=Starlette(routes=http.routes(owner, key)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield Api(client, owner, key, tmp_path, canceled)
+    await owner.database.aclose()

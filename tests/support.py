@@ -1,0 +1,216 @@
+"""What tests share: a gateway in this process on a real socket, a gateway as a process one can kill, a small A2A caller.
+
+async with serving(tmp_path) as gateway:
+    events = [event async for event in gateway.stream("hello", "N=3")]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import uvicorn
+
+from adapters.profile import Profile
+from gateway.app import create_app
+from gateway.settings import Settings
+
+Json = dict[str, Any]
+HEADERS = {"A2A-Version": "1.0"}
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def message(text: str, **more: Any) -> Json:
+    return {"messageId": uuid.uuid4().hex, "role": "ROLE_USER", "parts": [{"text": text}], **more}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One SSE frame: its id, and the JSON of its data."""
+
+    id: str
+    data: Json
+
+    @property
+    def result(self) -> Json:
+        result: Json = self.data["result"]
+        return result
+
+
+@dataclass
+class Client:
+    """A2A JSON-RPC 1.0, as plainly as it can be spoken; and the owners' API."""
+
+    url: str
+    owner_key: str = ""
+    http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60))
+
+    async def rpc(self, agent: str, method: str, params: Json, headers: Mapping[str, str] = {}) -> Json:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = await self.http.post(f"{self.url}/agents/{agent}", json=body, headers={**HEADERS, **headers})
+        found: Json = answer.json()
+        return found
+
+    async def send(self, agent: str, text: str, *, configuration: Json | None = None, **more: Any) -> Json:
+        """The task a message made (blocking unless the configuration says otherwise)."""
+        params = {"message": message(text, **more)} | ({"configuration": configuration} if configuration else {})
+        answer = await self.rpc(agent, "SendMessage", params)
+        assert "error" not in answer, answer
+        task: Json = answer["result"]["task"]
+        return task
+
+    async def get(self, agent: str, task_id: str) -> Json:
+        answer = await self.rpc(agent, "GetTask", {"id": task_id})
+        assert "error" not in answer, answer
+        task: Json = answer["result"]
+        return task
+
+    async def frames(self, agent: str, method: str, params: Json, headers: Mapping[str, str] = {}) -> AsyncIterator[Frame]:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        request = self.http.stream("POST", f"{self.url}/agents/{agent}", json=body, headers={**HEADERS, **headers})
+        async with request as answer:
+            id, data = "", ""
+            async for line in answer.aiter_lines():
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    id = value
+                elif name == "data":
+                    data = value
+                elif not line and data:
+                    yield Frame(id, json.loads(data))
+                    id, data = "", ""
+
+    def stream(self, agent: str, text: str, **more: Any) -> AsyncIterator[Frame]:
+        return self.frames(agent, "SendStreamingMessage", {"message": message(text, **more)})
+
+    async def owner(self, method: str, **params: Any) -> Any:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        headers = {"Authorization": f"Bearer {self.owner_key}"}
+        answer = (await self.http.post(f"{self.url}/owner", json=body, headers=headers)).json()
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    async def events(self, session_id: str) -> list[Json]:
+        """A session's whole log, all levels."""
+        found: list[Json] = []
+        after = "0.0"
+        while page := (await self.owner("sessions.events", id=session_id, after=after, limit=500))["events"]:
+            found += page
+            after = f"{page[-1]['seq']}.{page[-1]['sub']}"
+        return found
+
+
+def text_of(task: Json) -> str:
+    return "".join(part.get("text", "") for artifact in task.get("artifacts", []) for part in artifact["parts"])
+
+
+def streamed_text(frames: list[Frame]) -> str:
+    """The text of a stream put together as a client does: appended pieces, a whole artifact replaces."""
+    texts: dict[str, str] = {}
+    for frame in frames:
+        update = frame.result.get("artifactUpdate")
+        if update:
+            id = update["artifact"]["artifactId"]
+            piece = "".join(part.get("text", "") for part in update["artifact"]["parts"])
+            texts[id] = texts.get(id, "") + piece if update.get("append") else piece
+    return "".join(texts.values())
+
+
+@asynccontextmanager
+async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None, **settings: Any) -> AsyncIterator[Client]:
+    """A gateway in this process on a free port, stopped at the end."""
+    found = Settings(data_dir=data_dir, port=free_port(), **settings)
+    app = create_app(found, runtimes)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=found.port, log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server._serve)  # `serve` would take the signal handlers of the test run
+        with anyio.fail_after(20):
+            while not server.started:  # noqa: ASYNC110  (uvicorn has no event for it)
+                await anyio.sleep(0.01)
+        client = Client(found.url, found.owner_key_file.read_text().strip())
+        try:
+            yield client
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.http.aclose()
+            server.should_exit = True
+
+
+@dataclass
+class GatewayProcess:
+    """A gateway as its own process on its data directory; `start` again after `kill`."""
+
+    data_dir: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir), "SWITCHBOARD_PORT": str(self.port)}
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with (self.data_dir / "gateway.log").open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env, stderr=log, stdout=log)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                if httpx2.get(f"{self.url}/health", timeout=2).status_code == 200:
+                    return
+            except httpx2.HTTPError:
+                pass
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the gateway did not start:\n{self.log()}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9: no goodbye."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(30)
+            self.process = None
+
+    def log(self) -> str:
+        return (self.data_dir / "gateway.log").read_text("utf-8", "replace")
+
+    def client(self) -> Client:
+        return Client(self.url, (self.data_dir / "owner.key").read_text().strip())
+
+
+@contextmanager
+def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(data_dir, env or {})
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
