@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import pydantic
 import uvicorn
@@ -46,11 +50,13 @@ def main() -> int:
 
 
 def _say_hello(settings: Settings) -> None:
-    if not sys.stderr.isatty():
-        return
-    print(f"Switchboard serves at {settings.url}. Try:", file=sys.stderr)
-    for command in ('switchboard call hello "Say hello"', "switchboard agent show hello", "switchboard runtimes list"):
-        print(f"    {command}", file=sys.stderr)
+    """Three commands to try, ready to be copied: with the settings that differ from the defaults, if any."""
+    given = {f"SWITCHBOARD_{name.upper()}": getattr(settings, name) for name in ("host", "port", "data_dir")}
+    prefix = "".join(f"{name}={shlex.quote(str(value))} " for name, value in given.items() if name in os.environ)
+    command = "switchboard" if shutil.which("switchboard") else os.path.relpath(Path(sys.executable).with_name("switchboard"))
+    print(f"Switchboard serves at {settings.url}. In another terminal, try:", file=sys.stderr)
+    for words in ('call hello "Say hello"', "agent show hello", "runtimes list"):
+        print(f"    {prefix}{command} {words}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,12 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
     handler = Handler(log, engine, settings)
+
+    async def engine_check() -> Check:
+        alive = engine.warden.pid is not None
+        fix = "Restart the gateway; its log says why processes cannot be started."
+        return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
+
     owner = Owner(
         database=database,
         settings=settings,
@@ -66,11 +72,6 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         cancel=engine.cancel_session,
         more_checks=(engine_check,),
     )
-
-    async def engine_check() -> Check:
-        alive = engine.warden.pid is not None
-        fix = "Restart the gateway; its log says why processes cannot be started."
-        return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

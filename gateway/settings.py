@@ -1,6 +1,6 @@
 """Settings of the gateway: `SWITCHBOARD_*` in the environment, else the default.
 
-Every field is documented in its description; `switchboard doctor` and the README's table are made from them.
+Every field is documented in its description; the README's table is made from them by `python -m gateway.settings`.
 """
 
 from __future__ import annotations
@@ -53,3 +53,16 @@ class Settings(BaseSettings):
     @property
     def sessions_dir(self) -> Path:
         return self.data_dir / "sessions"
+
+
+def table() -> str:
+    """The settings as a Markdown table."""
+    lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or field.default in (None, "") else field.default
+        lines.append(f"| `SWITCHBOARD_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

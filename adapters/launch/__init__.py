@@ -1,0 +1,8 @@
+"""How a runtime is started, read and stopped.
+
+process.py       local processes: what the engine uses
+warden.py        the gateway's end of the lifeline to the warden
+warden_main.py   the warden: a small process of its own that starts all others and survives none of them
+lines.py         reading lines of any length from a pipe
+home.py          the files and the environment a child is given
+"""

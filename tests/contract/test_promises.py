@@ -1,0 +1,26 @@
+"""Every promise in specs/promises.yaml is cited by a test: `[INV-1]` in the test's docstring or in its module's."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+CITATION = re.compile(r"\[([A-Z0-9]+-\d+)\]")
+
+
+def promised() -> set[str]:
+    return {entry["id"] for entry in yaml.safe_load((ROOT / "specs/promises.yaml").read_text("utf-8"))}
+
+
+def cited() -> set[str]:
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts]
+    return {id for path in files if path != Path(__file__) for id in CITATION.findall(path.read_text("utf-8"))}
+
+
+def test_every_promise_is_proven_by_a_test() -> None:
+    assert promised() - cited() == set()
+
+
+def test_every_citation_is_of_a_promise() -> None:
+    assert cited() - promised() == set()
