@@ -1,41 +1,42 @@
-"""Events that were read and wait for the next commit: whatever arrives during one commit is the next."""
+"""Things that wait to be taken all at once: events for the next commit, lines for a process's stdin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import anyio
 
-from adapters.events import Event
+T = TypeVar("T")
 
-LIMIT = 4096  # events; then reading waits, so that memory stays flat
+LIMIT = 4096  # then `room` waits, so that memory stays flat
 
 
-class Pending:
+class Pending(Generic[T]):
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._items: list[T] = []
         self._closed = False
         self._more = anyio.Event()
         self._less = anyio.Event()
 
-    def add(self, events: Sequence[Event]) -> None:
-        self._events += events
+    def add(self, items: Sequence[T]) -> None:
+        self._items += items
         self._more.set()
 
     async def room(self) -> None:
         """Wait until there is room."""
-        while len(self._events) > LIMIT:
+        while len(self._items) > LIMIT:
             self._less = anyio.Event()
             await self._less.wait()
 
-    async def take(self) -> list[Event]:
+    async def take(self) -> list[T]:
         """Everything that waits, as soon as there is something; [] when closed and empty."""
-        while not self._events and not self._closed:
+        while not self._items and not self._closed:
             self._more = anyio.Event()
             await self._more.wait()
-        events, self._events = self._events, []
+        items, self._items = self._items, []
         self._less.set()
-        return events
+        return items
 
     def close(self) -> None:
         self._closed = True

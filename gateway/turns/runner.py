@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +30,6 @@ from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
 from gateway.turns.veil import Veil
 
-DRAIN_SECONDS = 1.0  # how long output may still come after the process is gone
-
 log_ = structlog.get_logger("switchboard.turn")
 
 
@@ -50,7 +49,8 @@ class Runner:
         self.process: Process | None = None
         self.cause: Cause = "exited"
         self.events = 0
-        self._pending = Pending()
+        self._pending = Pending[Event]()
+        self._stdin = Pending[bytes]()
         self._conversation = anyio.CancelScope()
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
@@ -60,6 +60,7 @@ class Runner:
         began = time.monotonic()
         last = await self._attempt()
         await self._finish(last)
+        await self._leave()
         await self.stop()
         await self.log.database.write(lambda conn: queue.release(conn, self.turn))
         self._report(last[-1], began)
@@ -71,7 +72,7 @@ class Runner:
         self.cause = "canceled"
         try:
             if self.process is not None and self.dialogue.running:
-                await self._send(self.process, self.dialogue.interrupt())
+                self._stdin.add(self.dialogue.interrupt())
                 self.dialogue.interrupted = True
                 await anyio.sleep(self.settings.stop_seconds)
         except Unsupported:
@@ -86,6 +87,15 @@ class Runner:
             exited = await self.process.stop(grace=self.settings.stop_seconds)
             await self.process.aclose()
         return exited
+
+    async def _leave(self) -> None:
+        """Let the process go by itself, so that it can write its journal; it may take `stop_seconds`."""
+        if self.process is None:
+            return
+        self._stdin.close()
+        await self.process.close_stdin()
+        with anyio.move_on_after(self.settings.stop_seconds), suppress(LaunchError):
+            await self.process.wait()
 
     # -- the attempt
 
@@ -116,7 +126,8 @@ class Runner:
         last: list[Event] = []
         if self.process is not None:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._watch, self.process)
+                group.start_soon(self._watch)
+                group.start_soon(self._write, self.process)
                 with self._conversation:
                     last = await self._converse(self.process, launch.keep_stdin)
                 group.cancel_scope.cancel()
@@ -137,26 +148,28 @@ class Runner:
         """Speak until the turn has ended (its last events) or the output has (nothing)."""
         step = self.dialogue.start(self.told)
         self._pending.add(self._stamp.all(step.events))
-        await self._send(process, step.outgoing)
+        self._stdin.add(step.outgoing)
         if not keep_stdin:
-            await process.close_stdin()
+            self._stdin.close()
         while lines := await process.lines():
             self._output_at = time.monotonic()
             events: list[Event] = []
             for line in lines:
                 step = self.dialogue.feed(line.data)
                 events += step.events
-                if step.outgoing:
-                    await self._send(process, step.outgoing)
+                self._stdin.add(step.outgoing)
                 if not self.dialogue.running:
                     return self._stamp.all(events)
             self._pending.add(self._stamp.all(events))
             await self._pending.room()
         return []
 
-    async def _send(self, process: Process, outgoing: list[bytes]) -> None:
-        for data in outgoing:
-            await process.write(data)
+    async def _write(self, process: Process) -> None:
+        """Write beside the reading, so that neither side can wait for the other."""
+        while lines := await self._stdin.take():
+            for line in lines:
+                await process.write(line)
+        await process.close_stdin()
 
     def _not_started(self, exc: LaunchError | OSError) -> list[Event]:
         self.dialogue.start(self.told)
@@ -165,14 +178,12 @@ class Runner:
 
     # -- the watchdog
 
-    async def _watch(self, process: Process) -> None:
-        """Stop a turn that takes too long, is silent for too long, or whose process is gone."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._watch_exit, process)
-            cause = await self._watch_time()
-            if self.cause == "exited":
-                self.cause = cause
-            self._conversation.cancel()
+    async def _watch(self) -> None:
+        """Stop a turn that takes too long, or is silent for too long."""
+        cause = await self._watch_time()
+        if self.cause == "exited":
+            self.cause = cause
+        self._conversation.cancel()
 
     async def _watch_time(self) -> Cause:
         limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds)
@@ -184,12 +195,6 @@ class Runner:
             if now >= self._output_at + silence:
                 return "stalled"
             await anyio.sleep(min(limit, self._output_at + silence) - now)
-
-    async def _watch_exit(self, process: Process) -> None:
-        """A descendant may hold the output open for ever: the process itself decides."""
-        await process.wait()
-        await anyio.sleep(DRAIN_SECONDS)
-        self._conversation.cancel()
 
     def _limit(self, name: str, default: float) -> float:
         return float(self.spec.limits.get(name) or default)
