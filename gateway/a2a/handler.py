@@ -35,7 +35,8 @@ from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
 from gateway.clock import new_id
 from gateway.errors import Conflict, NotFound, SwitchboardError, Unavailable, UsageError
-from gateway.log.store import Log, Position
+from gateway.log.rows import Position
+from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.settings import Settings
 from gateway.turns.engine import Engine

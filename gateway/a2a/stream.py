@@ -12,8 +12,8 @@ from typing import Any
 
 from gateway.a2a.tasks import Tasks
 from gateway.a2a.translate import Json, artifact_id, final_updates, update_of
-from gateway.log.hub import Batch
-from gateway.log.store import Log, Position, Row
+from gateway.log.rows import Batch, Position, Row
+from gateway.log.store import Log
 from gateway.log.tail import tail
 
 

@@ -17,7 +17,8 @@ from gateway.a2a.translate import STATES, Fold, Json, artifact_id
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound
 from gateway.log.models import EventRow, Task
-from gateway.log.store import Position, read
+from gateway.log.rows import Position
+from gateway.log.store import read
 
 PAGE = 1000
 ACTIVE = frozenset({"submitted", "working"})

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.clock import iso
-from gateway.log.store import Row
+from gateway.log.rows import Row
 
 Json = dict[str, Any]
 

@@ -9,30 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import anyio
 
-if TYPE_CHECKING:
-    from gateway.log.store import Position, Row
+from gateway.log.rows import Batch, Position
 
 KEEP_ROWS = 4096
 KEEP_CHARS = 4 * 2**20
-
-
-@dataclass(slots=True)
-class Batch:
-    """Rows committed together, the position they follow, and what readers made of them (encoded once, shared)."""
-
-    session_id: str
-    before: Position
-    rows: list[Row]
-    shared: dict[Any, Any] = field(default_factory=dict)
-
-    @property
-    def after(self) -> Position:
-        return self.rows[-1].position if self.rows else self.before
 
 
 class Channel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, tuple_
 
@@ -17,59 +17,11 @@ from adapters.events import Event
 from gateway.clock import new_id, now_us
 from gateway.db.engine import Database
 from gateway.errors import Fenced
-from gateway.log.hub import Batch, Hub
+from gateway.log.hub import Hub
 from gateway.log.models import EventRow, Session
+from gateway.log.rows import Batch, Entry, Position, Row
 
 MAX_CHUNK = 8 * 1024  # characters up to which adjacent chunks that wait together become one row
-
-
-class Position(NamedTuple):
-    seq: int
-    sub: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.seq}.{self.sub}"
-
-    @classmethod
-    def parse(cls, text: str) -> Position:
-        """`7` or `7.2`. Raises ValueError for anything else."""
-        seq, _, sub = text.partition(".")
-        position = cls(int(seq), int(sub or 0))
-        if min(position) < 0 or max(position) >= 2**62:
-            raise ValueError(f"{text!r} is not a position")
-        return position
-
-
-class Entry(NamedTuple):
-    """An event that waits to be appended: encoded, without a number."""
-
-    type: str
-    level: str
-    actor: str
-    body: str
-    task_id: str | None
-    turn_id: str | None
-    created_at: int
-
-
-class Row(NamedTuple):
-    """An event of the log."""
-
-    session_id: str
-    seq: int
-    sub: int
-    id: str
-    task_id: str | None
-    turn_id: str | None
-    type: str
-    level: str
-    actor: str
-    body: str
-    created_at: int
-
-    @property
-    def position(self) -> Position:
-        return Position(self.seq, self.sub)
 
 
 def encode(body: Any) -> str:

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 import anyio
 
-from gateway.log.hub import Batch, Channel
-from gateway.log.store import Log, Position
+from gateway.log.hub import Channel
+from gateway.log.rows import Batch, Position
+from gateway.log.store import Log
 
 POLL_SECONDS = 1.0  # a wake-up is a hint; the log is asked at least so often
 PAGE = 1000

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, Select, func, select, tuple_
 from gateway.clock import iso
 from gateway.errors import InvalidParams, NotFound
 from gateway.log.models import EventRow, Session, Task, Turn
-from gateway.log.store import Position
+from gateway.log.rows import Position
 from gateway.owner.params import SessionsEvents, SessionsList
 from registry import models, repo
 

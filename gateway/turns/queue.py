@@ -21,9 +21,9 @@ from adapters import events as ev
 from adapters.events import Event
 from gateway.clock import new_id, now_us
 from gateway.errors import Conflict, NotFound, Unavailable
-from gateway.log.hub import Batch
 from gateway.log.models import EventRow, Session, Task, Turn
-from gateway.log.store import Entry, append, encode, entries
+from gateway.log.rows import Batch, Entry
+from gateway.log.store import append, encode, entries
 from gateway.turns.spec import Inbound
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})

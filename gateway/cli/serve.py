@@ -1,0 +1,80 @@
+"""`switchboard serve`: become the gateway, with the given options as its `SWITCHBOARD_*` environment.
+
+Options and their help are made from `gateway.settings`, so that a setting without an option cannot be.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.shell import Command, flush, module_command
+from gateway.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic.fields import FieldInfo
+
+
+class Serve(Command):
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*_options(), *super().get_params(ctx)]
+
+
+@click.command("serve", cls=Serve, examples=("switchboard serve", "switchboard serve --port 8080 --data-dir ./data"))
+def serve(**options: str | None) -> None:
+    """Run the gateway in this terminal.
+
+    Every option can also be set in the environment: --data-dir is SWITCHBOARD_DATA_DIR.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    _check(given)
+    flush()
+    command = module_command("gateway")
+    os.execve(command[0], command, os.environ | {f"SWITCHBOARD_{name.upper()}": value for name, value in given.items()})
+
+
+@cache
+def _options() -> tuple[click.Parameter, ...]:
+    from gateway.settings import Settings
+
+    return tuple(
+        click.Option([_flag(name)], metavar=_metavar(field), help=_help(field)) for name, field in Settings.model_fields.items()
+    )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _metavar(field: FieldInfo) -> str:
+    kinds: dict[Any, str] = {int: "N", float: "SECONDS", str: "TEXT"}
+    return kinds.get(field.annotation, "PATH" if "Path" in str(field.annotation) else "BOOLEAN")
+
+
+def _help(field: FieldInfo) -> str:
+    default = field.default
+    shown = f"  [default: {default}]" if isinstance(default, (str, int, float)) and default != "" else ""
+    return f"{field.description}{shown}"
+
+
+def _check(given: dict[str, str]) -> None:
+    """A value the gateway would refuse is refused here, where its flag can be named."""
+    from pydantic import ValidationError
+
+    from gateway.settings import Settings
+
+    try:
+        Settings(**given)  # type: ignore[arg-type]  # texts, as in the environment; pydantic makes what they mean of them
+    except ValidationError as exc:
+        raise _wrong(exc, given) from exc
+
+
+def _wrong(exc: ValidationError, given: dict[str, str]) -> UsageError:
+    problem = exc.errors()[0]
+    name = str(problem["loc"][0])
+    source = _flag(name) if name in given else f"SWITCHBOARD_{name.upper()}"
+    return UsageError(f"{source} is {problem['input']!r}: {problem['msg']}.", "See: switchboard serve -h")
