@@ -84,7 +84,8 @@ def face_of(record: repo.AgentRecord) -> Face:
         description=record.makeup.description,
         skills=tuple(record.makeup.skills),
         public=record.makeup.public,
-        updated_at=record.updated_at,
+        edition=record.edition,
+        updated_at=record.edition_at,
     )
 
 

@@ -62,6 +62,7 @@ class Makeup:
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Makeup))
+FACE = frozenset({"description", "skills", "public"})  # what callers may see
 
 
 def differing(old: Makeup, new: Makeup) -> list[str]:

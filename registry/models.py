@@ -45,6 +45,9 @@ class AgentVersion(SQLModel, table=True):
     command: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     mcp_servers: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     public: bool = True
+    # The public face's own version and when it was made: a change of what is private shows in neither.
+    edition: int = 1
+    edition_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     changed: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # fields this version changed
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
 

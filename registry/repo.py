@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from registry import models
-from registry.makeup import FIELDS, Makeup, differing
+from registry.makeup import FACE, FIELDS, Makeup, differing
 from registry.rules import Missing, Stale, Taken
 from registry.secrets import Box, Secrets
 
@@ -34,6 +34,8 @@ class AgentRecord:
     changed: tuple[str, ...]  # fields this version changed
     created_at: int
     updated_at: int
+    edition: int = 1  # version of the public face
+    edition_at: int = 0
 
     def opened(self, secrets: Secrets) -> Makeup:
         """The make-up with every secret in the clear: for the runner only."""
@@ -58,7 +60,7 @@ def create(conn: Connection, id: str, name: str, makeup: Makeup, changed: list[s
         hint = f"Choose another name, or run: switchboard agent update {name}"
         raise Taken(f"There is an agent named {name!r} already.", hint)
     conn.execute(insert(_AGENT), {"id": id, "name": name, "version": 1, "created_at": now, "updated_at": now})
-    record = AgentRecord(id, name, 1, makeup, tuple(changed), now, now)
+    record = AgentRecord(id, name, 1, makeup, tuple(changed), now, now, edition=1, edition_at=now)
     _insert_version(conn, record)
     return record
 
@@ -75,6 +77,8 @@ def change(
     if not fields:
         return old, old
     new = replace(old, version=old.version + 1, makeup=makeup, changed=tuple(fields), updated_at=now)
+    if FACE.intersection(fields):
+        new = replace(new, edition=old.edition + 1, edition_at=now)
     held = (_AGENT.c.id == old.id) & (_AGENT.c.version == old.version)
     if conn.execute(update(_AGENT).where(held).values(version=new.version, updated_at=now)).rowcount != 1:
         raise _stale(name, "another change came first")
@@ -171,14 +175,15 @@ def _living() -> Select[Any]:
 def _record(row: Row[Any]) -> AgentRecord:
     values = row._mapping
     makeup = Makeup(**{name: values[name] for name in FIELDS})
-    times = (values["agent_created_at"], values["created_at"])
+    times = (values["agent_created_at"], values["created_at"], values["edition"], values["edition_at"])
     return AgentRecord(values["agent_id"], values["name"], values["version"], makeup, tuple(values["changed"]), *times)
 
 
 def _insert_version(conn: Connection, record: AgentRecord) -> None:
     values = {name: getattr(record.makeup, name) for name in FIELDS}
     place = {"agent_id": record.id, "version": record.version, "changed": list(record.changed), "created_at": record.updated_at}
-    conn.execute(insert(_VERSION), {**values, **place})
+    face = {"edition": record.edition, "edition_at": record.edition_at}
+    conn.execute(insert(_VERSION), {**values, **place, **face})
 
 
 def _stale(name: str, why: str) -> Stale:

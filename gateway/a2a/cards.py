@@ -16,7 +16,7 @@ TEXT_MODES = ["text/plain", "application/json"]
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What callers may know of an agent, and the version a new session pins."""
+    """What callers may know of an agent, and the version a new session pins (which they may not)."""
 
     agent_id: str
     name: str
@@ -24,7 +24,8 @@ class Face:
     description: str
     skills: tuple[Json, ...]
     public: bool
-    updated_at: int  # microseconds since the epoch
+    edition: int  # version of the public face alone: a change of the runtime does not show
+    updated_at: int  # of the public face; microseconds since the epoch
 
 
 def card(face: Face, origin: str) -> Json:
@@ -37,7 +38,7 @@ def card(face: Face, origin: str) -> Json:
     return {
         "name": face.name,
         "description": face.description or f"The agent {face.name}.",
-        "version": str(face.version),
+        "version": str(face.edition),
         "supportedInterfaces": [{"url": agent_url(face.name, origin), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
         "capabilities": {"streaming": True, "pushNotifications": False, "extensions": [extension], "extendedAgentCard": False},
         "defaultInputModes": TEXT_MODES,

@@ -120,7 +120,7 @@ def _run(out: Output, turn: Turn, *, live: bool) -> int:
             answer.take(event)
     except KeyboardInterrupt:
         stopped = True
-        _cancel(out, turn)
+        pass
     finally:
         answer.finish()
         flush()

@@ -124,6 +124,8 @@ def upgrade() -> None:
         sa.Column("command", sa.JSON(), nullable=False),
         sa.Column("mcp_servers", sa.JSON(), nullable=False),
         sa.Column("public", sa.Boolean(), nullable=False),
+        sa.Column("edition", sa.Integer(), nullable=False),
+        sa.Column("edition_at", sa.BigInteger(), nullable=False),
         sa.Column("changed", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
