@@ -120,7 +120,7 @@ def _run(out: Output, turn: Turn, *, live: bool) -> int:
             answer.take(event)
     except KeyboardInterrupt:
         stopped = True
-        pass
+        _cancel(out, turn)
     finally:
         answer.finish()
         flush()

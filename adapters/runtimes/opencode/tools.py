@@ -16,6 +16,7 @@ from adapters.dialogue import Failure
 from adapters.events import ErrorCategory
 
 FAILED = "The tool reported an error."
+NO_OUTPUT = "(no output)"  # opencode's words; what a command prints itself ends in a newline
 _TOOLS = {
     "bash": "shell",
     "read": "read_file",
@@ -101,6 +102,8 @@ def _shell_result(output: str, metadata: Mapping[str, Any], truncated: bool) -> 
     clean = metadata.get("output")
     if not isinstance(clean, str):
         clean = output
+    if clean == NO_OUTPUT:
+        clean = output = ""
     code = metadata.get("exit", 0 if "exit" not in metadata else None)
     shown = clean.removeprefix("...\n\n") if truncated else clean
     return Result(shown, code != 0, code, truncated, detail="" if clean == output else output)
