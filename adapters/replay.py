@@ -95,6 +95,7 @@ class _Replay:
     def __init__(self, mode: Mode, meta: Mapping[str, Any]) -> None:
         ids = count(1)
         self.meta = meta
+        self.live = mode.launch is not None
         self.dialogue = mode.dialogue(lambda: f"call_{next(ids)}")
         self.turn = mode.recorded_turn(meta)
         self.inputs = deque((item["after_line"], _parse(item["line"])) for item in meta.get("stdin_lines") or [])
@@ -112,7 +113,7 @@ class _Replay:
         for number, line in enumerate(lines):
             yield from self._input_until(number)
             if self._over():
-                break  # as the runner does: nobody reads on when the turn has ended
+                break
             yield from self._feed(self.answers.rewrite(line))
             yield from self._next_turn()
         yield from self._input_until(len(lines))
@@ -121,8 +122,8 @@ class _Replay:
         yield from self.dialogue.finish(_exit(self.meta))
 
     def _over(self) -> bool:
-        told = self.meta.get("stdin_lines") and not self.inputs and not self.waiting
-        return bool(told and self.started and not self.dialogue.running)
+        """Nobody reads on when the last turn has ended; what only exists as a recording is read to its end."""
+        return self.live and self.started and not (self.dialogue.running or self.waiting or self.inputs)
 
     def _input_until(self, number: int) -> Iterator[Event]:
         while self.inputs and self.inputs[0][0] <= number:

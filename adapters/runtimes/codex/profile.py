@@ -101,7 +101,7 @@ def _text(value: str) -> str:
 
 def recorded_turn(meta: Mapping[str, Any]) -> Turn:
     """The turn a recording tells of, from its argv."""
-    argv = [str(word) for word in meta["argv"]]
+    argv = [str(word) for word in meta.get("argv") or ("codex", "")]
     servers = [found[1] for word in argv if (found := _MCP.match(word))]
     return Turn(
         prompt=str(meta.get("stdin") or argv[-1]),
