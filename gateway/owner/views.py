@@ -123,7 +123,8 @@ def changed(old: AgentRecord, new: AgentRecord) -> dict[str, Any]:
 def runtime(owner: Owner, profile: Profile, seen: RuntimeSeen | None) -> dict[str, Any]:
     """A runtime; its version is what the last check saw at the same place."""
     path = owner.path_of(profile)
-    modes = [{"name": name, "capabilities": asdict(mode.capabilities)} for name, mode in profile.modes.items()]
+    offered = {name: mode for name, mode in profile.modes.items() if mode.launch is not None}
+    modes = [{"name": name, "capabilities": asdict(mode.capabilities)} for name, mode in offered.items()]
     return {
         "name": profile.name,
         "title": profile.title,
