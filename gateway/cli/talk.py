@@ -11,10 +11,11 @@ import click
 
 from gateway.cli.connection import find_url
 from gateway.cli.output import Output
-from gateway.cli.shell import Command, as_json, flush, with_url
+from gateway.cli.shell import Command, as_json, with_url
 from gateway.errors import SwitchboardError, UsageError
 
 if TYPE_CHECKING:
+    from gateway.cli.answer import Answer
     from gateway.cli.caller import Turn
 
 CTRL_C = 130
@@ -73,18 +74,20 @@ class _Chat:
         interrupted = False
         while True:
             try:
-                line = self._line()
+                code = self._next()
             except EOFError:
                 return 0
             except KeyboardInterrupt:
-                code, line = CTRL_C, ""
-            else:
-                code = self._say(line) if line.strip() else 0
+                code = CTRL_C
             if code == CTRL_C and interrupted:
                 return CTRL_C
             interrupted = code == CTRL_C
             if interrupted:
                 self.out.say("\nPress Ctrl-C again to leave.")
+
+    def _next(self) -> int:
+        line = self._line()
+        return self._say(line) if line.strip() else 0
 
     def _line(self) -> str:
         prompt = f"{self.agent}> " if self.asking else ""
@@ -114,16 +117,7 @@ def _run(out: Output, turn: Turn, *, live: bool) -> int:
     from gateway.cli.answer import Answer, TurnFailed, exit_of
 
     answer = Answer(out, live=live)
-    stopped = False
-    try:
-        for event in turn:
-            answer.take(event)
-    except KeyboardInterrupt:
-        stopped = True
-        _cancel(out, turn)
-    finally:
-        answer.finish()
-        flush()
+    stopped = _show(out, turn, answer)
     if out.json:
         out.line(answer.result(turn.task_id, turn.context_id, turn.state))
     if stopped:
@@ -135,11 +129,34 @@ def _run(out: Output, turn: Turn, *, live: bool) -> int:
     return code
 
 
+def _show(out: Output, turn: Turn, answer: Answer) -> bool:
+    """Whether Ctrl-C ended it. A second Ctrl-C, while the task is being canceled, leaves at once."""
+    from gateway.cli.interrupt import CtrlC
+
+    ctrl_c = CtrlC()
+    try:
+        with ctrl_c.watched():
+            for event in turn:
+                with ctrl_c.held_off():
+                    answer.take(event)
+    except KeyboardInterrupt:
+        answer.finish()
+        _cancel(out, turn)
+        return True
+    except SwitchboardError:
+        answer.finish()
+        raise
+    answer.finish()
+    return False
+
+
 def _cancel(out: Output, turn: Turn) -> None:
     try:
         turn.cancel()
     except SwitchboardError as exc:
         out.error(exc)
+    except KeyboardInterrupt as exc:
+        raise click.Abort from exc
     else:
         if not out.json:
             out.say("\nCanceled." if turn.task_id else "\nStopped before the agent had answered.")

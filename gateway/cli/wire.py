@@ -12,13 +12,13 @@ from gateway.cli.connection import Found, is_local
 from gateway.errors import TABLE, SwitchboardError, Unavailable
 
 CONNECT_SECONDS = 5.0
-_CODE_OF_STATUS = {
+_AWAY = (502, 503, 504)  # what the gateway or a proxy before it answers while it restarts
+_CODE_OF_STATUS = dict.fromkeys(_AWAY, "unavailable") | {
     401: "not_allowed",
     403: "not_allowed",
     404: "not_found",
     409: "conflict",
     413: "too_large",
-    503: "unavailable",
 }
 # A2A's own codes (spec section 5.4) for which we have a word; anything else is an internal error.
 _CODE_OF_JSONRPC = {codes.jsonrpc: code for code, codes in reversed(TABLE.items())} | {
@@ -76,8 +76,12 @@ def refusal(body: Any, response: httpx2.Response) -> Refused:
     code = _CODE_OF_STATUS.get(response.status_code)
     if isinstance(body, dict) and "message" in body:
         return Refused(body.get("code", code), str(body["message"]), str(body.get("hint") or ""))
-    what = f"{response.request.url} answered HTTP {response.status_code}, which is not what a gateway answers."
-    return Refused(code, what, "Check the URL: --url, SWITCHBOARD_URL or switchboard.toml")
+    what = f"{response.request.url} answered HTTP {response.status_code}"
+    if response.is_server_error:
+        return Refused(code, f"{what}.", "The gateway's log says why; try again, or run: switchboard doctor")
+    return Refused(
+        code, f"{what}, which is not what a gateway answers.", "Check the URL: --url, SWITCHBOARD_URL or switchboard.toml"
+    )
 
 
 def _of_jsonrpc(error: dict[str, Any]) -> Refused:
