@@ -29,6 +29,7 @@ from adapters.events import ErrorCategory, Event, YieldReason
 MAX_OUTPUT = 30_000  # characters of a tool's output that callers see: the smallest limit of any vendor
 MAX_RAW = 64 * 1024  # characters kept of a line nobody knows
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_SHELL = re.compile(r"^(?:/[^\s:]*/)?(?:ba|da|z)?sh:(?: -c:)?(?: line)? ?\d+: ", re.MULTILINE)
 _KEEPS_OUTPUT = ("shell", "subagent", "mcp:")
 
 Cause = Literal["exited", "canceled", "deadline_exceeded", "stalled", "budget_exceeded", "max_turns"]
@@ -217,6 +218,7 @@ class Dialogue(ABC):
         shown = ""
         if tool.startswith(_KEEPS_OUTPUT):
             shown = self.relative(_ANSI.sub("", output)).rstrip("\n")
+            shown = printed(shown) if tool == "shell" else shown
         elif is_error:
             shown = "The tool reported an error."
         if len(shown) > MAX_OUTPUT:
@@ -249,6 +251,11 @@ class Dialogue(ABC):
         if isinstance(value, list):
             return [self.relative(item) for item in value]
         return value
+
+
+def printed(output: str) -> str:
+    """What a command printed, without what depends on who called the shell: its path, its line, blank space around."""
+    return _SHELL.sub("sh: ", output).strip()
 
 
 def relative_path(text: str, root: str) -> str:

@@ -36,7 +36,9 @@ from gateway.a2a.handler import Handler
 from gateway.a2a.routes import routes as callers_routes
 from gateway.agents import Agents, face_of
 from gateway.auth.owners import OwnerKey
+from gateway.clock import new_id
 from gateway.db.engine import Database
+from gateway.errors import SwitchboardError
 from gateway.log.store import Log
 from gateway.owner.border import load_secrets
 from gateway.owner.context import Check, Owner
@@ -92,10 +94,23 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *callers_routes(handler, agents, settings),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
     app.state.engine, app.state.log = engine, log
     return app
 
 
 async def health(_request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
+
+
+async def refuse(_request: Request, exc: Exception) -> JSONResponse:
+    """What nobody on the way has answered: an incident, without a word of what failed."""
+    incident = new_id("inc")
+    status = exc.codes.http if isinstance(exc, SwitchboardError) else 500
+    code = exc.code if isinstance(exc, SwitchboardError) else SwitchboardError.code
+    log_.error("request_failed", incident=incident, exc_info=exc)
+    headers = {"Retry-After": "1"} if status == 503 else None
+    message = "The gateway is not available now." if status == 503 else "The gateway could not answer."
+    return JSONResponse(
+        {"code": code, "message": f"{message} (incident {incident})", "hint": "Try again later."}, status, headers
+    )

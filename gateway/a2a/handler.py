@@ -134,6 +134,7 @@ class Handler(RequestHandler):
             if last is not None:
                 stream = TaskStream(self.log, self.tasks, params.id, found.session_id, last)
                 stream.begun = await self.tasks.artifacts_at(found.session_id, params.id, last.seq)
+                stream.live = found.state not in TERMINAL
                 return stream
             if found.state in TERMINAL:
                 raise UnsupportedOperationError(f"Task {params.id!r} has ended as {found.state}.")

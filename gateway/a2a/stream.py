@@ -29,6 +29,7 @@ class TaskStream:
         self.task_id, self.session_id, self.after = task_id, session_id, after
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
+        self.live = True  # False for a task that has ended: who has read its end already must not wait for another
 
     async def sse(self, request_id: object) -> AsyncIterator[bytes]:
         """SSE frames, a batch of events at a time; ends with the task."""
@@ -51,7 +52,7 @@ class TaskStream:
                 yield json.loads(result)
 
     async def _batches(self) -> AsyncIterator[list[tuple[int, bool, bytes]]]:
-        async for batch in tail(self._log, self.session_id, self.after):
+        async for batch in tail(self._log, self.session_id, self.after, live=self.live):
             found: list[tuple[int, bool, bytes]] = []
             ended = False
             for row in batch.rows:

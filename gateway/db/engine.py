@@ -9,10 +9,11 @@ again if a neighbour in its batch failed, so it must do nothing but talk to its 
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -46,29 +47,30 @@ class Database:
     """One database, opened by `start` and closed by `aclose`."""
 
     def __init__(self, url: str) -> None:
-        if make_url(url).get_backend_name() != "sqlite":
+        if not re.fullmatch(r"sqlite:///(?!:memory:).+", url):
             raise UsageError(f"The database URL {url!r} is not supported.", "Use sqlite:///PATH, or leave it unset.")
         self.url = url
         self._engine = _sqlite_engine(url)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: anyio.CapacityLimiter | None = None
+        self._closed = False
 
     async def start(self) -> None:
-        """Bring the schema up to date and start the writer."""
-        from gateway.db.migrate import upgrade
-
+        """Bring the schema up to date and start the writer. Raises Unavailable if the database cannot be used."""
         self._readers = anyio.CapacityLimiter(READERS)
-        await anyio.to_thread.run_sync(upgrade, self._engine)
+        await anyio.to_thread.run_sync(self._upgrade)
         self._thread = threading.Thread(target=self._write_loop, name="switchboard-writer", daemon=True)
         self._thread.start()
 
     async def aclose(self) -> None:
         """Commit what was accepted, then close."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            await anyio.to_thread.run_sync(self._thread.join)
-            self._thread = None
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            if self._thread is not None:
+                self._jobs.put(None)
+                await anyio.to_thread.run_sync(self._thread.join)
+                self._thread = None
         self._engine.dispose()
 
     async def write(self, op: Operation[T], after: Callable[[T], None] | None = None) -> T:
@@ -78,6 +80,8 @@ class Database:
         caller was cancelled meanwhile. Raises what `op` raises, and
         Unavailable when the database refuses (locked, disk full): then nothing was stored.
         """
+        if self._closed:
+            raise Unavailable("The gateway is shutting down.", "Try again later.")
         loop = asyncio.get_running_loop()
         job = _Job(op, loop, loop.create_future(), after)
         self._jobs.put(job)
@@ -91,6 +95,12 @@ class Database:
     def _read(self, op: Operation[T]) -> T:
         with _database_errors(), self._engine.connect() as conn, _transaction(conn, "BEGIN"):
             return op(conn)
+
+    def _upgrade(self) -> None:
+        from gateway.db.migrate import upgrade
+
+        with _database_errors(), self._engine.connect() as conn, _transaction(conn, "BEGIN IMMEDIATE"):
+            upgrade(conn)
 
     # -- the writer thread
 
@@ -138,7 +148,7 @@ def _settle(jobs: list[_Job]) -> None:
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, mine in by_loop.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, mine)
 
 
@@ -148,7 +158,8 @@ def _transaction(conn: Connection, begin: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        conn.exec_driver_sql("ROLLBACK")
+        with suppress(OperationalError):  # when its disk is full SQLite rolls back by itself
+            conn.exec_driver_sql("ROLLBACK")
         raise
     conn.exec_driver_sql("COMMIT")
 
@@ -169,9 +180,7 @@ def _database_errors() -> Iterator[None]:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    path = make_url(url).database
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
     # AUTOCOMMIT: transactions are begun and ended by `_transaction`, not by the driver's guesses.
     engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=READERS + 2, connect_args={"check_same_thread": False})
 

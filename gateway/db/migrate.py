@@ -1,4 +1,7 @@
-"""Alembic, driven by the program: the schema is brought up to date when the gateway starts."""
+"""Alembic, driven by the program: the schema is brought up to date when the gateway starts.
+
+In one transaction: a gateway killed in the middle leaves nothing half made, and a second one at its side waits.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
-
-from gateway.errors import Unavailable
+from sqlalchemy import Connection
 
 
 def config() -> Config:
@@ -17,12 +18,8 @@ def config() -> Config:
     return cfg
 
 
-def upgrade(engine: Engine) -> None:
-    """Migrate forward to the newest revision. Raises Unavailable if the database cannot be opened."""
+def upgrade(conn: Connection) -> None:
+    """Migrate forward to the newest revision, inside the caller's transaction."""
     cfg = config()
-    try:
-        with engine.connect() as conn:
-            cfg.attributes["connection"] = conn
-            command.upgrade(cfg, "head")
-    except OSError as exc:
-        raise Unavailable(f"The database cannot be opened: {exc}") from exc
+    cfg.attributes["connection"] = conn
+    command.upgrade(cfg, "head")

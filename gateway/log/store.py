@@ -8,7 +8,10 @@ index, never from a counter row.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, tuple_
@@ -24,10 +27,25 @@ from gateway.log.rows import Batch, Entry, Position, Row
 MAX_CHUNK = 8 * 1024  # characters up to which adjacent chunks that wait together become one row
 
 
+_dumps = partial(json.dumps, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def encode(body: Any) -> str:
-    """JSON as it is stored; lone surrogates, which UTF-8 cannot hold, become replacement characters."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    """JSON as it is stored. What it cannot hold: lone surrogates become replacement characters, NaN becomes null."""
+    try:
+        text = _dumps(body)
+    except ValueError:
+        text = _dumps(_finite(body))
+    return text if text.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def entries(events: Iterable[Event], *, task_id: str | None, turn_id: str | None) -> list[Entry]:

@@ -29,7 +29,8 @@ class Place:
 
     @classmethod
     def of(cls, sessions_dir: Path, session_id: str) -> Place:
-        return cls(sessions_dir / session_id / "home", sessions_dir / session_id / "work")
+        place = sessions_dir.resolve() / session_id  # as `getcwd` tells it: a symlink on the way would pass the veil
+        return cls(place / "home", place / "work")
 
     def make(self) -> None:
         for path in (self.home, self.work):

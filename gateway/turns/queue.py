@@ -126,17 +126,23 @@ def claim(conn: Connection, owner: str, limit: int) -> list[Claimed]:
         (other.c.state == "running") | ((other.c.state == "queued") & (other.c.ordinal < _turn.c.ordinal)),
     )
     query = select(_turn).where(_turn.c.state == "queued", ~blocked).order_by(_turn.c.queued_at).limit(limit)
-    return [_take(conn, row, owner) for row in conn.execute(query).all()]
+    return [_begin(conn, _take(conn, row, owner)) for row in conn.execute(query).all()]
+
+
+def _begin(conn: Connection, turn: Claimed) -> Claimed:
+    now = now_us()
+    conn.execute(update(_turn).where(_turn.c.id == turn.id).values(state="running", started_at=now))
+    conn.execute(update(_task).where(_task.c.id == turn.task_id).values(state="working", updated_at=now))
+    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="running"))
+    return turn
 
 
 def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
-    now = now_us()
-    raised = update(_session).where(_session.c.id == turn.session_id).values(fence=_session.c.fence + 1, status="running")
-    conn.execute(raised)
+    """Make `owner` the one that holds a turn, under a new fence. Nobody's state changes by it."""
+    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(fence=_session.c.fence + 1))
     session = conn.execute(select(_session).where(_session.c.id == turn.session_id)).one()
-    held = {"state": "running", "attempt": turn.attempt + 1, "fence": session.fence, "owner": owner, "started_at": now}
+    held = {"attempt": turn.attempt + 1, "fence": session.fence, "owner": owner}
     conn.execute(update(_turn).where(_turn.c.id == turn.id).values(**held))
-    conn.execute(update(_task).where(_task.c.id == turn.task_id).values(state="working", updated_at=now))
     return Claimed(
         id=turn.id,
         session_id=turn.session_id,
@@ -220,7 +226,7 @@ def open_tasks(conn: Connection, session_id: str) -> list[str]:
 
 
 def abandoned(conn: Connection, owner: str) -> list[Claimed]:
-    """Turns marked running by a worker that is no more, taken over under a new fence."""
+    """Turns marked running by a worker that is no more, taken over under a new fence; some may have their `done`."""
     query = select(_turn).where(_turn.c.state == "running", _turn.c.owner != owner)
     return [_take(conn, row, owner) for row in conn.execute(query).all()]
 

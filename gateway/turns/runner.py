@@ -258,7 +258,7 @@ class _Stamp:
     def __init__(self, place: Place, native: _Native) -> None:
         self._native = native
         self._began: dict[str, float] = {}  # open calls
-        self._veil = Veil({str(place.work): "/workspace", str(place.home): "~"})
+        self._veil = Veil({str(place.work): "/workspace", str(place.home): "~", str(place.work.parent): "/session"})
 
     def all(self, events: list[Event]) -> list[Event]:
         return [stamped for event in events for stamped in self._one(event)]

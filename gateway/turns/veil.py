@@ -7,7 +7,7 @@ what it is. Nothing is lost: `rest` gives back what is held.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -22,9 +22,9 @@ class Veil:
     def text(self, piece: str) -> str:
         """The next piece of a stream of text, as far as it can be shown."""
         text = self._held + piece
-        keep = self._tail(text)
-        self._held = text[len(text) - keep :]
-        return str(self.clean(text[: len(text) - keep]))
+        end = self._settled(text)
+        self._held = text[end:]
+        return str(self.clean(text[:end]))
 
     def rest(self) -> str:
         """What is held back, because nothing follows."""
@@ -36,21 +36,25 @@ class Veil:
         if isinstance(value, str):
             return self._pattern.sub(lambda match: self._shown[match.group()], value)
         if isinstance(value, dict):
-            return {key: self.clean(item) for key, item in value.items()}
+            return {self.clean(key): self.clean(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self.clean(item) for item in value]
         return value
 
-    def _tail(self, text: str) -> int:
-        """How many characters at the end may be the beginning of a hidden path."""
-        return max((_overlap(text, name) for name in self._names), default=0)
+    def _settled(self, text: str) -> int:
+        """How much of the text's beginning stays as it is, whatever follows.
+
+        A path may end as it begins (`/home/me/.../home`): what lies inside a whole one does not begin another.
+        """
+        inside = [range(match.start() + 1, match.end()) for match in self._pattern.finditer(text)]
+        begun = [start for name in self._names for start in _begun(text, name)]
+        return min((start for start in begun if not any(start in path for path in inside)), default=len(text))
 
 
-def _overlap(text: str, name: str) -> int:
-    start = text.rfind(name[0], max(0, len(text) - len(name) + 1))
-    longest = 0
+def _begun(text: str, name: str) -> Iterator[int]:
+    """Where the end of the text may be the beginning of `name`, but not yet the whole."""
+    start = text.find(name[0], max(0, len(text) - len(name) + 1))
     while start != -1:
         if name.startswith(text[start:]):
-            longest = len(text) - start
-        start = text.rfind(name[0], max(0, len(text) - len(name) + 1), start)
-    return longest
+            yield start
+        start = text.find(name[0], start + 1)

@@ -109,12 +109,16 @@ def test_a_provider_gets_its_base_url_and_the_name_of_its_key(
 
 def test_a_custom_provider_speaks_the_openai_protocol() -> None:
     told = config(launch("acp", plan("openai-compatible", env={"OPENAI_BASE_URL": "http://h:1/v1"})))
-    assert told["provider"]["openai-compatible"] == {
-        "options": {"apiKey": "{env:OPENAI_API_KEY}", "baseURL": "http://h:1/v1"},
-        "models": {"m1": {}},
-        "npm": "@ai-sdk/openai-compatible",
-        "name": "openai-compatible",
+    name = "compatible-with-openai"  # opencode tries a 404 again for a minute if this begins with "openai"
+    assert told["provider"] == {
+        name: {
+            "options": {"apiKey": "{env:OPENAI_API_KEY}", "baseURL": "http://h:1/v1"},
+            "models": {"m1": {}},
+            "npm": "@ai-sdk/openai-compatible",
+            "name": name,
+        }
     }
+    assert (told["model"], told["enabled_providers"]) == (f"{name}/m1", [name])
 
 
 @pytest.mark.parametrize("mode", ["acp", "run"])

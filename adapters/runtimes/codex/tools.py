@@ -1,8 +1,9 @@
 """What the runtime says of its items, in canonical words. Pure functions from an item to a call and to its result.
 
 `exec` and `app-server` name the same items in snake_case and camelCase; `snake` makes them one. A file change is one
-call for the whole item: `write_file` for a single new file whose content is known, else `edit_file` with the path of
-the first change and a patch of all (`exec` prints no diffs, so there the patch may be file headers only, or missing).
+call for the whole item: `write_file` for a single new file whose content is known, `edit_file` with its edits for a single
+changed one, else `edit_file` with the path of the first change and a patch of all (`exec` prints no diffs, so there the
+patch may be file headers only, or missing).
 """
 
 from __future__ import annotations
@@ -133,6 +134,8 @@ def _file_change(changes: list[Mapping[str, Any]]) -> Call:
     first = changes[0]
     if len(changes) == 1 and _kind(first) == "add" and first.get("diff") is not None:
         return Call("write_file", {"path": first["path"], "content": first["diff"]})
+    if len(changes) == 1 and _kind(first) == "update" and first.get("diff") and not _moved(first):
+        return Call("edit_file", {"path": first["path"], "edits": _edits(first["diff"])})
     patch = {}
     if len(changes) > 1 or first.get("diff"):
         patch = {"patch": "".join(map(_patch, changes))}
@@ -144,11 +147,25 @@ def _kind(change: Mapping[str, Any]) -> str:
     return str(kind.get("type") if isinstance(kind, Mapping) else kind)
 
 
+def _moved(change: Mapping[str, Any]) -> str | None:
+    kind = change.get("kind")
+    return kind.get("move_path") if isinstance(kind, Mapping) else None
+
+
+def _edits(diff: str) -> list[dict[str, str]]:
+    """The hunks of a unified diff, each as what stood there and what stands there now."""
+    hunks = re.split(r"^@@.*\n", diff, flags=re.MULTILINE)[1:]
+    return [{"old": _side(hunk, "-"), "new": _side(hunk, "+")} for hunk in hunks]
+
+
+def _side(hunk: str, mark: str) -> str:
+    return "".join(line[1:] for line in re.findall(r"[^\n]*\n|[^\n]+", hunk) if line[0] in (" ", mark))
+
+
 def _patch(change: Mapping[str, Any]) -> str:
     """One file of a patch as unified diff. The diff of an added or deleted file is its bare content."""
     kind, path, diff = _kind(change), change["path"], change.get("diff") or ""
-    moved = change["kind"].get("move_path") if isinstance(change.get("kind"), Mapping) else None
-    old, new = "/dev/null" if kind == "add" else path, "/dev/null" if kind == "delete" else moved or path
+    old, new = "/dev/null" if kind == "add" else path, "/dev/null" if kind == "delete" else _moved(change) or path
     mark = {"add": "+", "delete": "-"}.get(kind, "")
     body = "".join(mark + line for line in re.findall(r"[^\n]*\n|[^\n]+", diff))
     return f"--- {old}\n+++ {new}\n{body}{'' if body.endswith(chr(10)) or not body else chr(10)}"

@@ -24,13 +24,17 @@ class _Provider:
     base_url: str  # the variable with the base URL, as the vendor's own SDK reads it
     suffix: str = ""  # what opencode's SDK wants in the URL beyond that
     npm: str | None = None
+    name: str | None = None  # in opencode's configuration, where it is not our own
 
 
 _PROVIDERS = {
     "anthropic": _Provider("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "/v1"),
     "openai": _Provider("OPENAI_API_KEY", "OPENAI_BASE_URL"),
     "google": _Provider("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL", "/v1beta"),
-    "openai-compatible": _Provider("OPENAI_API_KEY", "OPENAI_BASE_URL", npm="@ai-sdk/openai-compatible"),
+    # opencode tries a 404 again for a minute if the name of its provider begins with "openai".
+    "openai-compatible": _Provider(
+        "OPENAI_API_KEY", "OPENAI_BASE_URL", npm="@ai-sdk/openai-compatible", name="compatible-with-openai"
+    ),
 }
 _QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"}
 _HOME = ".config/opencode"
@@ -41,8 +45,16 @@ _NO_INSTALL = {
 }
 
 
+def _known(plan: Plan) -> _Provider:
+    return _PROVIDERS.get(str(plan.provider), _PROVIDERS["openai-compatible"])
+
+
+def _name(plan: Plan) -> str:
+    return _known(plan).name or str(plan.provider)
+
+
 def _model(plan: Plan) -> str | None:
-    return f"{plan.provider}/{plan.turn.model}" if plan.provider and plan.turn.model else None
+    return f"{_name(plan)}/{plan.turn.model}" if plan.provider and plan.turn.model else None
 
 
 def _config(plan: Plan, *, mcp: bool) -> dict[str, Any]:
@@ -63,13 +75,12 @@ def _config(plan: Plan, *, mcp: bool) -> dict[str, Any]:
 
 def _chosen(plan: Plan, model: str) -> dict[str, Any]:
     """The model, and no provider but its own: opencode offers free models of its own maker otherwise."""
-    return {"model": model, "small_model": model, "enabled_providers": [plan.provider], "provider": _provider(plan)}
+    return {"model": model, "small_model": model, "enabled_providers": [_name(plan)], "provider": _provider(plan)}
 
 
 def _provider(plan: Plan) -> dict[str, Any]:
     """The chosen provider. Its model is named too, so that one newer than opencode's own list can be used."""
-    name = str(plan.provider)
-    known = _PROVIDERS.get(name, _PROVIDERS["openai-compatible"])
+    name, known = _name(plan), _known(plan)
     options = {"apiKey": f"{{env:{known.key}}}"}
     url = plan.env.get(known.base_url, "").rstrip("/")
     if url:
