@@ -40,6 +40,11 @@ class _Running:
     canceled: bool = False
     finished: anyio.Event = field(default_factory=anyio.Event)
 
+    def cancel(self) -> None:
+        self.canceled = True
+        if self.runner is not None:
+            self.runner.cancel()
+
 
 class Engine:
     def __init__(self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader) -> None:
@@ -68,14 +73,13 @@ class Engine:
 
     async def cancel(self, task_id: str) -> None:
         """End a task as canceled. When this returns it has ended, and its process is gone."""
-        await self.log.write(lambda conn: queue.cancel_waiting(conn, task_id))
-        running = next((held for held in self._running.values() if held.turn.task_id == task_id), None)
-        if running is None:
-            return
-        running.canceled = True
-        if running.runner is not None:
-            await running.runner.cancel()
-        await running.finished.wait()
+        while True:  # once more after each turn: a message that came meanwhile may have begun the next
+            await self.log.write(lambda conn: queue.cancel_waiting(conn, task_id))
+            running = next((held for held in self._running.values() if held.turn.task_id == task_id), None)
+            if running is None:
+                return
+            running.cancel()
+            await running.finished.wait()
 
     async def cancel_session(self, session_id: str) -> list[str]:
         """Cancel every task of a session that has not ended; answers their ids."""
@@ -127,10 +131,12 @@ class Engine:
         try:
             held.runner = await self._runner(turn)
             if held.canceled:
-                await held.runner.cancel()
+                held.runner.cancel()
             await held.runner.run()
         except* Fenced:
             log_.warning("turn_superseded", session=turn.session_id, turn=turn.id)
+            if held.runner is not None:
+                await held.runner.stop()
         except* Exception:
             log_.exception("turn_broken", session=turn.session_id, turn=turn.id)
             await self._break_off(held, "The gateway failed while this turn ran; its log has the traceback.")

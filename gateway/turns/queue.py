@@ -10,6 +10,7 @@ session works in the same journal. The turn row is the lease; a claim raises the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy.orm import aliased
 from adapters import events as ev
 from adapters.events import Event
 from gateway.clock import new_id, now_us
-from gateway.errors import Conflict, NotFound, Unavailable
+from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries
@@ -37,7 +38,8 @@ _TASK_STATE = {
     "max_turns": "failed",
     "failed": "failed",
 }
-_SESSION_STATUS = {"needs_input": "awaiting_input", "failed": "failed"}
+_SESSION_STATUS = {"input_required": "awaiting_input", "failed": "failed"}  # by the state of the task that ended last
+_CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
 
@@ -112,6 +114,8 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
             return context_id
         if found is not None:
             raise NotFound(f"Context {context_id!r} was not found.")
+        if not _CONTEXT_ID.fullmatch(context_id):
+            raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
     session_id, now = context_id or new_id("ses"), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal}
     conn.execute(insert(_session).values(**row, status="queued", fence=0, native={}, created_at=now, updated_at=now))
@@ -183,12 +187,13 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     last = Event("done", "user", {**done.body, "final": not more}, done.actor)
     batch = write_events(conn, turn, entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id), native)
     conn.execute(update(_turn).where(_turn.c.id == turn.id).values(yield_reason=reason, error=done.body["error"]))
-    rests = {"state": "working" if more else state, "snapshot_seq": batch.after.seq, "updated_at": now}
+    rests = {"state": "working" if more else state, "snapshot": null(), "snapshot_seq": batch.after.seq, "updated_at": now}
     conn.execute(update(_task).where(_task.c.id == turn.task_id).values(rests))
     if not more:
         conn.execute(update(_turn).where(*mine).values(state="ended", yield_reason="canceled", ended_at=now))
-    waiting = exists().where(_turn.c.session_id == turn.session_id, _turn.c.state == "queued")
-    status = "queued" if conn.execute(select(waiting)).scalar() else _SESSION_STATUS.get(reason, "idle")
+    others = (_turn.c.session_id == turn.session_id, _turn.c.id != turn.id, _turn.c.state != "ended")
+    states = set(conn.execute(select(_turn.c.state).where(*others)).scalars())
+    status = next((one for one in ("running", "queued") if one in states), _SESSION_STATUS.get(state, "idle"))
     conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status=status, updated_at=now))
     return batch
 

@@ -22,7 +22,7 @@ from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError, Process, Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
-from gateway.log.store import Log, entries
+from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.launching import Place, launch_of, spawn, turn_of
@@ -65,19 +65,18 @@ class Runner:
         await self.log.database.write(lambda conn: queue.release(conn, self.turn))
         self._report(last[-1], began)
 
-    async def cancel(self) -> None:
-        """Ask the runtime to stop; make it stop if it does not within `stop_seconds`."""
+    def cancel(self) -> None:
+        """Ask the runtime to stop; it is made to stop if it does not within `stop_seconds`."""
         if self.cause != "exited":
             return
         self.cause = "canceled"
-        try:
+        patience = 0.0
+        with suppress(Unsupported):
             if self.process is not None and self.dialogue.running:
                 self._stdin.add(self.dialogue.interrupt())
                 self.dialogue.interrupted = True
-                await anyio.sleep(self.settings.stop_seconds)
-        except Unsupported:
-            pass
-        self._conversation.cancel()
+                patience = self.settings.stop_seconds
+        self._conversation.deadline = anyio.current_time() + patience
 
     async def stop(self) -> Exited | None:
         """End the process and all its descendants, if there is one."""
@@ -261,7 +260,7 @@ class _Stamp:
         self._veil = Veil({str(place.work): "/workspace", str(place.home): "~", str(place.work.parent): "/session"})
 
     def all(self, events: list[Event]) -> list[Event]:
-        return [stamped for event in events for stamped in self._one(event)]
+        return [stamped for event in merged(events) for stamped in self._one(event)]
 
     def _one(self, event: Event) -> list[Event]:
         if event.type == "chunk":

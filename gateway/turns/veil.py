@@ -1,13 +1,15 @@
 """Hides machine paths in what callers read: a session's directories become `/workspace` and `~`.
 
 Text arrives in pieces, so a piece that ends in the beginning of a hidden path is held back until the next one shows
-what it is. Nothing is lost: `rest` gives back what is held.
+what it is. Nothing is lost: `rest` gives back what is held. Hidden paths are absolute, so most text, which has no slash
+in it, is not looked at further.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 
@@ -16,12 +18,17 @@ class Veil:
         """`paths`: hidden path -> what is shown instead; longer paths win."""
         self._shown = dict(paths)
         self._names = sorted(paths, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, self._names)))
         self._held = ""
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self._names)))
 
     def text(self, piece: str) -> str:
         """The next piece of a stream of text, as far as it can be shown."""
         text = self._held + piece
+        if "/" not in text:
+            return text
         end = self._settled(text)
         self._held = text[end:]
         return str(self.clean(text[:end]))
@@ -34,7 +41,7 @@ class Veil:
     def clean(self, value: Any) -> Any:
         """A whole value (a string, or JSON of strings) with hidden paths replaced."""
         if isinstance(value, str):
-            return self._pattern.sub(lambda match: self._shown[match.group()], value)
+            return self._pattern.sub(lambda match: self._shown[match.group()], value) if "/" in value else value
         if isinstance(value, dict):
             return {self.clean(key): self.clean(item) for key, item in value.items()}
         if isinstance(value, list):
