@@ -86,6 +86,7 @@ def face_of(record: repo.AgentRecord) -> Face:
         public=record.makeup.public,
         edition=record.edition,
         updated_at=record.edition_at,
+        extended=record.makeup.extended,
     )
 
 

@@ -1,6 +1,6 @@
 """The one place that wires the gateway together. Follow a call from here:
 
-    POST /agents/{name}          a2a.routes      the agent's name, the body's size; the SDK's dispatcher reads JSON-RPC
+    POST /agents/{name}          a2a.routes      who calls (auth.callers), the body's size; the SDK's dispatcher reads JSON-RPC
       -> a2a.handler             checks the message and hands it in
       -> turns.engine.accept     stored with its queued turn in one transaction, before anything is answered
       -> turns.engine (worker)   claims the turn under a new fence
@@ -21,6 +21,7 @@ os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a thir
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import structlog
@@ -31,10 +32,13 @@ from starlette.routing import Route
 
 from adapters.profile import Profile
 from adapters.registration import profiles
+from gateway.a2a import security
 from gateway.a2a.cards import card
 from gateway.a2a.handler import Handler
 from gateway.a2a.routes import routes as callers_routes
 from gateway.agents import Agents, face_of
+from gateway.auth import oidc
+from gateway.auth.callers import Callers, Pepper
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
@@ -45,6 +49,7 @@ from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
+from registry.repo import AgentRecord
 
 log_ = structlog.get_logger("switchboard")
 
@@ -56,6 +61,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     database = Database(settings.database)
     secrets = load_secrets(settings)
     agents = Agents(database, secrets)
+    issuer = oidc.load(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
+    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer)
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
     handler = Handler(log, engine, settings)
@@ -65,12 +72,17 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
 
+    def public_card(record: AgentRecord) -> dict[str, Any]:
+        face = face_of(record)
+        declared = security.declared(face, settings)
+        return card(face, settings.url, security=declared, extended=face.extended is not None)
+
     owner = Owner(
         database=database,
         settings=settings,
         secrets=secrets,
         profiles=runtimes,
-        card=lambda record: card(face_of(record), settings.url),
+        card=public_card,
         cancel=engine.cancel_session,
         more_checks=(engine_check,),
     )
@@ -91,7 +103,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     routes = [
         Route("/health", health, methods=["GET"]),
-        *callers_routes(handler, agents, settings),
+        *callers_routes(handler, agents, callers, settings),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
     queue_limit: int = Field(1000, ge=1, description="Turns that may wait; more are refused.")
     send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
+    oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
+    oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
+    oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
     log_json: bool | None = Field(None, description="Log as JSON lines. Default: only where stderr is no terminal.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
@@ -49,6 +52,10 @@ class Settings(BaseSettings):
     @property
     def owner_key_file(self) -> Path:
         return self.data_dir / "owner.key"
+
+    @property
+    def callers_key_file(self) -> Path:
+        return self.data_dir / "callers.key"
 
     @property
     def sessions_dir(self) -> Path:

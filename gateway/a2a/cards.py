@@ -26,10 +26,14 @@ class Face:
     public: bool
     edition: int  # version of the public face alone: a change of the runtime does not show
     updated_at: int  # of the public face; microseconds since the epoch
+    extended: Json | None = None  # {description, skills} for callers who signed in
 
 
-def card(face: Face, origin: str) -> Json:
-    """The A2A agent card (spec v1.0, section 4.4)."""
+def card(face: Face, origin: str, *, security: Json | None = None, extended: bool = False) -> Json:
+    """The A2A agent card (spec v1.0, section 4.4).
+
+    `security` holds securitySchemes and securityRequirements; `extended`: whether signed-in callers can get more.
+    """
     extension = {
         "uri": TOOL_EVENTS,
         "description": "Working statuses carry a data part with the tool call or its result.",
@@ -40,7 +44,13 @@ def card(face: Face, origin: str) -> Json:
         "description": face.description or f"The agent {face.name}.",
         "version": str(face.edition),
         "supportedInterfaces": [{"url": agent_url(face.name, origin), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
-        "capabilities": {"streaming": True, "pushNotifications": False, "extensions": [extension], "extendedAgentCard": False},
+        "capabilities": {
+            "streaming": True,
+            "pushNotifications": False,
+            "extensions": [extension],
+            "extendedAgentCard": extended,
+        },
+        **(security or {}),
         "defaultInputModes": TEXT_MODES,
         "defaultOutputModes": TEXT_MODES,
         "skills": [skill_json(skill) for skill in face.skills] or [_default_skill(face)],

@@ -18,7 +18,6 @@ from a2a.types import a2a_pb2 as pb
 from a2a.utils.errors import (
     A2AError,
     ContentTypeNotSupportedError,
-    ExtendedAgentCardNotConfiguredError,
     InternalError,
     InvalidParamsError,
     InvalidRequestError,
@@ -29,12 +28,14 @@ from a2a.utils.errors import (
 )
 from google.protobuf.json_format import MessageToDict, ParseDict  # type: ignore[import-untyped]  # has no stubs
 
-from gateway.a2a.cards import Face
+from gateway.a2a import security
+from gateway.a2a.cards import Face, card
 from gateway.a2a.stream import TaskStream
 from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
+from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
-from gateway.errors import Conflict, NotFound, SwitchboardError, Unavailable, UsageError
+from gateway.errors import Conflict, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
 from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
@@ -102,6 +103,8 @@ class Handler(RequestHandler):
         size = params.page_size if params.HasField("page_size") else PAGE
         if not 1 <= size <= MAX_PAGE:
             raise InvalidParamsError(f"pageSize {size} is not between 1 and {MAX_PAGE}.")
+        if _principal(context).anonymous and not params.context_id:  # they share a name, and nothing else
+            return pb.ListTasksResponse(page_size=size)
         since = params.status_timestamp_after
         with _a2a_errors():
             tasks, token, total = await self.tasks.list(
@@ -147,6 +150,17 @@ class Handler(RequestHandler):
         async for event in _events(stream):
             yield event
 
+    # -- the card for callers who signed in
+
+    async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> pb.AgentCard:
+        face: Face = context.state["face"]
+        found = card(face, self.settings.url, security=security.declared(face, self.settings), extended=True)
+        found = security.extended(found, face)
+        if _principal(context).anonymous:
+            raise security.a2a_error(NotAllowed("The extended card is for callers who sign in.", SIGN_IN))
+        made: pb.AgentCard = ParseDict(found, pb.AgentCard())
+        return made
+
     # -- what this gateway does not offer
 
     async def on_create_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
@@ -161,15 +175,14 @@ class Handler(RequestHandler):
     async def on_delete_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
         raise PushNotificationNotSupportedError
 
-    async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise ExtendedAgentCardNotConfiguredError
-
     # --
 
     async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
         face: Face = context.state["face"]
         new = self._inbound(params.message)
-        accepted = await self.engine.accept(face.agent_id, face.version, context.state["principal"], new)
+        principal = _principal(context)
+        room = room_for_task(principal, new.task_id)
+        accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room)
         return accepted, new.body()
 
     def _inbound(self, message: pb.Message) -> Inbound:
@@ -207,6 +220,8 @@ def _a2a_errors() -> Iterator[None]:
         raise TaskNotFoundError(exc.message) from exc
     except Conflict as exc:
         raise UnsupportedOperationError(exc.message) from exc
+    except RateLimited as exc:
+        raise security.a2a_error(exc) from exc
     except UsageError as exc:
         raise InvalidParamsError(exc.message) from exc
     except Unavailable as exc:
@@ -224,7 +239,12 @@ def _incident(sentence: str, exc: Exception) -> str:
 
 
 def _caller(context: ServerCallContext) -> Caller:
-    return Caller(context.state["face"].agent_id, context.state["principal"])
+    return Caller(context.state["face"].agent_id, _principal(context).id)
+
+
+def _principal(context: ServerCallContext) -> Principal:
+    principal: Principal = context.state["principal"]
+    return principal
 
 
 def _part(part: pb.Part) -> Json:

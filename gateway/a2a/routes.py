@@ -21,14 +21,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.a2a import security
 from gateway.a2a.cards import Face, cached, card, directory_entry
 from gateway.a2a.handler import Handler
 from gateway.a2a.stream import TaskStream
+from gateway.auth.callers import Callers, may_call
+from gateway.errors import SwitchboardError
 from gateway.settings import Settings
 from gateway.wire import BadBody, checked_body
 
 PING_SECONDS = 15
-ANONYMOUS = "anonymous"
+SECRET_HEADERS = ("authorization", "x-api-key")  # a call's context goes far, credentials stay here
 
 
 class Directory(Protocol):
@@ -36,8 +39,8 @@ class Directory(Protocol):
     async def faces(self) -> list[Face]: ...
 
 
-def routes(handler: Handler, directory: Directory, settings: Settings) -> list[Route]:
-    face = CallersFace(handler, directory, settings)
+def routes(handler: Handler, directory: Directory, callers: Callers, settings: Settings) -> list[Route]:
+    face = CallersFace(handler, directory, callers, settings)
     return [
         Route("/agents", face.list, methods=["GET"]),
         Route("/agents/{name}/.well-known/agent-card.json", face.card, methods=["GET"]),
@@ -47,39 +50,51 @@ def routes(handler: Handler, directory: Directory, settings: Settings) -> list[R
 
 
 class CallersFace:
-    def __init__(self, handler: Handler, directory: Directory, settings: Settings) -> None:
-        self.directory, self.settings = directory, settings
+    def __init__(self, handler: Handler, directory: Directory, callers: Callers, settings: Settings) -> None:
+        self.directory, self.callers, self.settings = directory, callers, settings
         self.dispatcher = Dispatcher(handler, _ContextBuilder(), settings)
 
     async def list(self, request: Request) -> Response:
-        faces = [face for face in await self.directory.faces() if face.public]
-        return JSONResponse({"agents": [directory_entry(face, self.settings.url) for face in faces]})
+        """The public agents, and the restricted ones the caller may call."""
+        try:
+            principal = await self.callers.authenticate(request.headers)
+        except SwitchboardError as exc:
+            return JSONResponse(exc.to_json(), exc.codes.http, security.refusal_headers(exc))
+        faces = [face for face in await self.directory.faces() if may_call(principal, face)]
+        headers = {"Vary": "Authorization, X-API-Key"} | ({} if principal.anonymous else {"Cache-Control": "private, no-store"})
+        return JSONResponse({"agents": [directory_entry(face, self.settings.url) for face in faces]}, headers=headers)
 
     async def card(self, request: Request) -> Response:
-        face = await self._face(request)
+        """The card of a restricted agent too: it tells how to sign in."""
+        face = await self.directory.face(request.path_params["name"])
         if face is None:
             return _no_agent(request)
-        data, headers = cached(card(face, self.settings.url), face.updated_at)
+        declared = security.declared(face, self.settings)
+        made = card(face, self.settings.url, security=declared, extended=face.extended is not None)
+        data, headers = cached(made, face.updated_at)
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(data, media_type="application/json", headers=headers)
 
     async def call(self, request: Request) -> Response:
-        face = await self._face(request)
-        if face is None:
-            return _rpc_error(404, -32001, f"Agent {request.path_params['name'][:80]!r} was not found.")
+        try:
+            await self._enter(request)
+        except SwitchboardError as exc:
+            return security.refused(exc)
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return _rpc_error(415, -32005, "The Content-Type must be application/json.")
         try:
             await checked_body(request, self.settings.max_body_bytes)
         except BadBody as exc:
             return _rpc_error(exc.status, -32700 if exc.status == 400 else -32600, str(exc))
-        request.state.face, request.state.principal = face, ANONYMOUS
         return await self.dispatcher.handle_requests(request)
 
-    async def _face(self, request: Request) -> Face | None:
-        face = await self.directory.face(request.path_params["name"])
-        return face if face is not None and face.public else None
+    async def _enter(self, request: Request) -> None:
+        """Note who calls which agent. Raises what keeps the caller out."""
+        name = request.path_params["name"]
+        principal = await self.callers.authenticate(request.headers)
+        request.state.face = self.callers.admit(principal, await self.directory.face(name), name)
+        request.state.principal = principal
 
 
 class Dispatcher(JsonRpcDispatcher):
@@ -98,16 +113,23 @@ class Dispatcher(JsonRpcDispatcher):
 
     def _create_response(self, context: ServerCallContext, handler_result: Any) -> Response:
         if not isinstance(handler_result, TaskStream):
-            return super()._create_response(context, handler_result)
+            return security.with_status(super()._create_response(context, handler_result), handler_result)
         frames = handler_result.sse(context.state.get("request_id"))
         return EventSourceResponse(
             frames, ping=PING_SECONDS, send_timeout=self._settings.send_timeout, headers={"Cache-Control": "no-store"}
         )
 
+    def _generate_error_response(self, request_id: Any, error: Any) -> JSONResponse:
+        answer = super()._generate_error_response(request_id, error)
+        security.with_status(answer, json.loads(bytes(answer.body)))
+        return answer
+
 
 class _ContextBuilder(DefaultServerCallContextBuilder):
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
+        for name in SECRET_HEADERS:
+            context.state["headers"].pop(name, None)
         context.state["face"], context.state["principal"] = request.state.face, request.state.principal
         return context
 

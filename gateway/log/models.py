@@ -51,7 +51,10 @@ class Task(SQLModel, table=True):
     snapshot: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
     snapshot_seq: int = 0
 
-    __table_args__ = (Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),)
+    __table_args__ = (
+        Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),
+        Index("ix_task_principal", "principal", "state"),
+    )
 
 
 class Turn(SQLModel, table=True):

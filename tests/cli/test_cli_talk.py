@@ -144,7 +144,13 @@ def test_artifacts_begin_on_lines_of_their_own_and_files_are_told(run: Run, gate
         (404, {"error": {"code": -32001, "message": "Agent 'mailer' was not found."}}, 1, "switchboard agent list"),
         (200, {"error": {"code": -32602, "message": "The text is too long."}}, 2, "The text is too long."),
         (200, {"error": {"code": -32603, "message": "Not now (incident inc_1).", "data": [{"x": 1}]}}, 1, "inc_1"),
-        (401, {"code": "not_allowed", "message": "Sign in.", "hint": "Get a token."}, 4, "Sign in. Get a token."),
+        (
+            401,
+            {"code": "not_allowed", "message": "Sign in.", "hint": "Get a token."},
+            4,
+            "Sign in. Pass --token or SWITCHBOARD_TOKEN.",
+        ),
+        (429, {"error": {"code": -32015, "message": "More than 2 requests in a minute."}}, 1, "More than 2 requests"),
         (502, "<html>", 1, "HTTP 502"),
     ],
 )
