@@ -114,9 +114,8 @@ class Engine:
             for turn in claimed:
                 held = self._running[turn.id] = _Running(turn)
                 group.start_soon(self._run, held)
-            if not claimed:
-                with anyio.move_on_after(POLL_SECONDS):
-                    await self._work.wait()
+            with anyio.move_on_after(POLL_SECONDS):
+                await self._work.wait()
 
     async def _claim(self, limit: int) -> list[queue.Claimed]:
         try:
@@ -152,7 +151,7 @@ class Engine:
     async def _runner(self, turn: queue.Claimed) -> Runner:
         def load(conn: Connection) -> tuple[AgentSpec, list[str]]:
             spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
-            return spec, queue.messages(conn, turn.id, turn.session_id)
+            return spec, queue.messages(conn, turn.id)
 
         spec, bodies = await self.log.database.read(load)
         prompt = prompt_of([json.loads(body) for body in bodies])
