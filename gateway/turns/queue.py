@@ -19,7 +19,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, exists, func, inser
 from sqlalchemy.orm import aliased
 
 from adapters import events as ev
-from adapters.events import Event
+from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
 from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import EventRow, Session, Task, Turn
@@ -269,13 +269,15 @@ def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
-def end_abandoned(conn: Connection, turn: Claimed, incident: str, why: str) -> list[Batch]:
+def end_abandoned(
+    conn: Connection, turn: Claimed, incident: str, why: str, category: ErrorCategory = "runtime_crash"
+) -> list[Batch]:
     """End a turn whose worker died: close its open tools, say it was interrupted, settle its task."""
     batches = []
     if not has_done(conn, turn):
         closing = [ev.tool_result(call_id, "", is_error=True) for call_id in open_calls(conn, turn)]
-        detail = ev.error_detail("runtime_crash", why)
-        done = ev.done("failed", "runtime_crash")
+        detail = ev.error_detail(category, why)
+        done = ev.done("failed", category)
         done.body["error"]["incident"] = incident
         batches.append(finish(conn, turn, [*closing, detail, done], None))
     release(conn, turn)

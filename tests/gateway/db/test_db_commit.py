@@ -173,12 +173,11 @@ async def test_a_read_sees_one_moment_while_others_write(tmp_path: Path) -> None
 
 
 async def test_closing_commits_what_was_accepted(tmp_path: Path) -> None:
-    async with opened(tmp_path) as database:
-        async with meanwhile(database) as group:
-            for number in range(5):
-                group.start_soon(database.write, adding(str(number)))
-            await anyio.wait_all_tasks_blocked()
-            group.start_soon(database.aclose)
+    async with opened(tmp_path) as database, meanwhile(database) as group:
+        for number in range(5):
+            group.start_soon(database.write, adding(str(number)))
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(database.aclose)
     async with opened(tmp_path) as database:
         assert await database.read(names) == ["0", "1", "2", "3", "4"]
 
@@ -191,11 +190,10 @@ async def test_a_closed_database_refuses_instead_of_never_answering(tmp_path: Pa
 
 
 async def test_closing_waits_for_the_writer_although_it_is_cancelled(tmp_path: Path) -> None:
-    async with opened(tmp_path) as database:
-        async with meanwhile(database) as group:
-            group.start_soon(database.write, adding("a"))
-            await anyio.wait_all_tasks_blocked()
-            group.start_soon(close_in_a_hurry, database)
+    async with opened(tmp_path) as database, meanwhile(database) as group:
+        group.start_soon(database.write, adding("a"))
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(close_in_a_hurry, database)
     async with opened(tmp_path) as database:
         assert await database.read(names) == ["a"]
 

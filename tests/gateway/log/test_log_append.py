@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -61,8 +62,9 @@ async def test_an_old_fence_is_refused_and_nothing_of_its_transaction_is_written
         await make_session(log, "s", fence=2)
         await write(log, "s", [entry()], fence=2)
         for fence in (1, 3):
+            new = partial(append, session_id="s", new=[entry()], fence=fence)
             with pytest.raises(Fenced):
-                await log.write(lambda conn: [append(conn, "other", [entry()]), append(conn, "s", [entry()], fence)])
+                await log.write(lambda conn, new=new: [append(conn, "other", [entry()]), new(conn)])
         assert numbers(await everything(log, "s")) == [(1, 0)]
         assert await everything(log, "other") == []
 

@@ -136,12 +136,11 @@ async def test_readers_who_wait_together_get_the_same_batch(tmp_path: Path) -> N
             got.append(batch)
             return
 
-    async with opened(tmp_path) as log:
-        async with anyio.create_task_group() as group:
-            for _ in range(3):
-                group.start_soon(read, log)
-            await anyio.wait_all_tasks_blocked()
-            await write(log, "s", [entry()])
+    async with opened(tmp_path) as log, anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(read, log)
+        await anyio.wait_all_tasks_blocked()
+        await write(log, "s", [entry()])
     assert len(got) == 3
     assert all(batch is got[0] for batch in got)
 

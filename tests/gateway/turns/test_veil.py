@@ -1,5 +1,7 @@
 """The veil over machine paths: however a text is cut into pieces, the same is shown, and no path. [HIDE-1]"""
 
+from itertools import pairwise
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -10,7 +12,9 @@ PATHS = {WORK: "/workspace", HOME: "~"}
 NESTED = {"/home/s": "/session", "/home/s/work": "/workspace", "/home/s/home": "~"}  # each begins with the first
 ODD = {"aba": "1", "abab": "2", "/x/x": "3"}  # paths that end as they begin
 
-letters = st.sampled_from(["/", "/home", "/me", "/sessions", "/s1", "/s", "/work", "h", "x", "/x", "a", "b", "ab", " ", "é", "\n"])
+letters = st.sampled_from(
+    ["/", "/home", "/me", "/sessions", "/s1", "/s", "/work", "h", "x", "/x", "a", "b", "ab", " ", "é", "\n"]
+)
 texts = st.lists(letters | st.sampled_from([WORK, HOME]), max_size=30).map("".join)
 cuts = st.lists(st.integers(0, 400), max_size=12)
 
@@ -18,7 +22,7 @@ cuts = st.lists(st.integers(0, 400), max_size=12)
 def shown(paths: dict[str, str], text: str, cuts: list[int]) -> str:
     veil = Veil(paths)
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [veil.text(text[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [veil.text(text[start:end]) for start, end in pairwise(edges)]
     return "".join(pieces) + veil.rest()
 
 
