@@ -84,10 +84,16 @@ class CallersFace:
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return _rpc_error(415, -32005, "The Content-Type must be application/json.")
         try:
-            await checked_body(request, self.settings.max_body_bytes)
+            body = json.loads(await checked_body(request, self.settings.max_body_bytes))
         except BadBody as exc:
             return _rpc_error(exc.status, -32700 if exc.status == 400 else -32600, str(exc))
-        return await self.dispatcher.handle_requests(request)
+        except ValueError as exc:
+            where = f" {exc}." if isinstance(exc, json.JSONDecodeError) else ""
+            return _rpc_error(200, -32700, f"The body is no JSON.{where}")
+        request._json = body  # Starlette's own cache, which the dispatcher reads
+        answer = await self.dispatcher.handle_requests(request)
+        is_notification = isinstance(body, dict) and "id" not in body
+        return Response(status_code=204) if is_notification else answer
 
     async def _enter(self, request: Request) -> None:
         """Note who calls which agent. Raises what keeps the caller out."""
@@ -130,6 +136,7 @@ class _ContextBuilder(DefaultServerCallContextBuilder):
         context = super().build(request)
         for name in SECRET_HEADERS:
             context.state["headers"].pop(name, None)
+        context.state["headers"].setdefault("a2a-version", request.query_params.get("A2A-Version", ""))
         context.state["face"], context.state["principal"] = request.state.face, request.state.principal
         return context
 

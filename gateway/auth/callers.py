@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from gateway.auth.buckets import Buckets
 from gateway.auth.oidc import Oidc
@@ -31,10 +31,15 @@ from registry import keyfile
 from registry.rules import KeyFileUnsafe
 
 PREFIX = "sbk_"
-ACTIVE = ("submitted", "working")
 TASK_RETRY_SECONDS = 5
 SIGN_IN = "Send 'Authorization: Bearer <key or token>', or a key as 'X-API-Key'."
 _task = Task.__table__  # type: ignore[attr-defined]
+_AT_WORK = (  # the states are literals, for the partial index
+    select(func.count())
+    .select_from(_task)
+    .where(_task.c.principal == bindparam("principal"), _task.c.id != bindparam("continued"))
+    .where(_task.c.state.in_([literal_column("'submitted'"), literal_column("'working'")]))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +171,8 @@ def room_for_task(principal: Principal, task_id: str | None) -> Callable[[Connec
         return None
 
     def check(conn: Connection) -> None:
-        mine = (_task.c.principal == principal.id, _task.c.state.in_(ACTIVE), _task.c.id != (task_id or ""))
-        if conn.execute(select(func.count()).select_from(_task).where(*mine)).scalar_one() >= limit:
+        mine = {"principal": principal.id, "continued": task_id or ""}
+        if conn.execute(_AT_WORK, mine).scalar_one() >= limit:
             said = f"{limit} tasks are at work; more at the same time are not allowed."
             raise RateLimited(said, "Wait for one to end, or cancel one.", TASK_RETRY_SECONDS)
 

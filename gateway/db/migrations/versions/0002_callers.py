@@ -1,4 +1,4 @@
-"""callers, their tasks by state, and the extended card"""
+"""callers, their active tasks, and the extended card"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,5 +26,6 @@ def upgrade() -> None:
     with op.batch_alter_table("caller", schema=None) as batch_op:
         batch_op.create_index("ux_caller_name", ["name"], unique=True, sqlite_where=sa.text("revoked_at IS NULL"))
 
-    op.create_index("ix_task_principal", "task", ["principal", "state"])
+    active = sa.text("state IN ('submitted', 'working')")
+    op.create_index("ix_task_active", "task", ["principal"], sqlite_where=active)
     op.add_column("agent_version", sa.Column("extended", sa.JSON(), nullable=True))
