@@ -196,6 +196,14 @@ def test_the_command_continues_a_broken_stream_exactly(switchboard: Shell, gatew
     assert [asked["params"] for asked in gateway.asked[1:]] == [{"id": TASK}] * 2
 
 
+def test_the_token_goes_with_every_request_of_a_call(switchboard: Shell, gateway: Fake) -> None:
+    gateway.frames, gateway.breaks = answer(), [len(WHOLE) // 2, None]
+    switchboard.env["SWITCHBOARD_TOKEN"] = "sbk_1_x"
+    assert switchboard.run("call", "mailer", "Hi").stdout == f"{ANSWER}\n"
+    assert switchboard.run("chat", "mailer", input="Hi\n").stdout == f"{ANSWER}\n"
+    assert {headers.get("authorization") for headers in gateway.headers} == {"Bearer sbk_1_x"}
+
+
 def test_a_message_is_never_sent_twice(gateway: Fake) -> None:
     gateway.frames, gateway.breaks = answer(), [FIRST - 1, None]
     with pytest.raises(Unavailable, match="broke before the agent had answered"):
