@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import click
 import pytest
-from cli_fake import ROOT
 
 from gateway.cli.main import cli, main
 from gateway.settings import Settings
+from tests.cli.cli_fake import ROOT
 
 
 def tree(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_fake import Fake, Shell
-from conftest import Run
+
+from tests.cli.cli_fake import Fake, Shell
+from tests.cli.conftest import Run
 
 MADE = {"name": "mailer", "version": 1, "url": "http://gw/agents/mailer", "runtime": "claude", "warnings": ["No key."]}
 SESSION = {"id": "ses_1", "agent": "mailer", "version": 2, "status": "idle", "turns": 1, "title": "Hi\x1b[2J\nthere"}

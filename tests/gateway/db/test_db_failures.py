@@ -14,7 +14,6 @@ from sqlalchemy import Connection, func, insert, select
 from gateway.db.engine import Database
 from gateway.errors import Unavailable
 from registry.models import Runtime
-from tests.gateway.db.small_disk import small_disk  # noqa: F401  (a fixture)
 
 RUNTIME = Runtime.__table__  # type: ignore[attr-defined]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from owner_api import PROFILES, Api
 from starlette.applications import Starlette
 
 from gateway.auth.owners import OwnerKey
@@ -16,6 +15,7 @@ from gateway.owner import http
 from gateway.owner.border import load_secrets
 from gateway.owner.context import Owner
 from gateway.settings import Settings
+from tests.gateway.owner.owner_api import PROFILES, Api
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 
 import anyio
 import pytest
-from owner_api import Api
 from sqlalchemy import insert, select
 
 from gateway.log.models import Session
 from registry import repo
 from registry.models import AgentVersion
+from tests.gateway.owner.owner_api import Api
 
 SKILL = {"id": "mail", "name": "Mail", "description": "Writes mail.", "tags": ["mail"], "examples": ["Write to Bo"]}
 SERVER = {"name": "db", "command": "db-mcp", "args": ["--ro"], "env": {"DB_TOKEN": "tok-9f8e7d"}}

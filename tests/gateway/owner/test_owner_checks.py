@@ -10,12 +10,12 @@ import anyio
 import anyio.lowlevel
 import psutil
 import pytest
-from owner_api import ALPHA, Api
 
 from gateway.owner import checks, http
 from gateway.owner.context import Check, Owner
 from gateway.settings import Settings
 from registry import catalog
+from tests.gateway.owner.owner_api import ALPHA, Api
 
 
 def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

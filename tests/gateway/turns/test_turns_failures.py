@@ -11,7 +11,6 @@ import anyio
 import pytest
 
 from adapters.events import NEUTRAL
-from tests.gateway.db.small_disk import small_disk  # noqa: F401  (a fixture)
 from tests.gateway.turns.calls import calling, error_of, make_agent, of_type, processes_of, state_of, tools, turns_of
 from tests.gateway.turns.parrot import DONE, PARROT, RUNTIMES, chunk, say
 from tests.support import Client, Json, message, serving, streamed_text, text_of
@@ -230,15 +229,15 @@ async def test_pieces_of_an_artifact_are_appended_to_the_one_of_their_name(tmp_p
     assert flags == [(False, False), (True, False), (True, True)]
 
 
-async def test_a_full_disk_refuses_calls_fails_turns_and_is_got_over(small_disk: Path) -> None:  # noqa: F811
+async def test_a_full_disk_refuses_calls_fails_turns_and_is_got_over(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     async with serving(small_disk, RUNTIMES) as gateway:
         with anyio.fail_after(40):
-            broken = await gateway.send("hello", "BIG=3000000")
             fill(ballast)
-            refused = await gateway.rpc("hello", "SendMessage", {"message": message("x" * 100_000)})
+            refused = await gateway.rpc("hello", "SendMessage", {"message": message("x" * 900_000)})
             ballast.unlink()
             after = await gateway.send("hello", "N=1")
+            broken = await gateway.send("hello", "BIG=3000000")
             listed = await gateway.rpc("hello", "ListTasks", {})
     assert error_of(broken)["category"] == "runtime_crash"
     assert refused["error"]["code"] == -32603

@@ -1,4 +1,4 @@
-"""`small_disk`: a few megabytes of disk, for root only."""
+"""Fixtures of the gateway's tests."""
 
 from __future__ import annotations
 
