@@ -55,11 +55,17 @@ class CallersFace:
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return _rpc_error(415, -32005, "The Content-Type must be application/json.")
         try:
-            await checked_body(request, self.settings.max_body_bytes)
+            body = json.loads(await checked_body(request, self.settings.max_body_bytes))
         except BadBody as exc:
             return _rpc_error(exc.status, -32700 if exc.status == 400 else -32600, str(exc))
+        except ValueError as exc:
+            where = f" {exc}." if isinstance(exc, json.JSONDecodeError) else ""
+            return _rpc_error(200, -32700, f"The body is no JSON.{where}")
+        request._json = body  # Starlette's own cache, which the dispatcher reads
         request.state.face, request.state.principal = face, ANONYMOUS
-        return await self.dispatcher.handle_requests(request)
+        answer = await self.dispatcher.handle_requests(request)
+        is_notification = isinstance(body, dict) and "id" not in body
+        return Response(status_code=204) if is_notification else answer
 
     async def _face(self, request: Request) -> Face | None:
         face = await self.directory.face(request.path_params["name"])
@@ -92,6 +98,7 @@ class Dispatcher(JsonRpcDispatcher):
 class _ContextBuilder(DefaultServerCallContextBuilder):
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
+        context.state["headers"].setdefault("a2a-version", request.query_params.get("A2A-Version", ""))
         context.state["face"], context.state["principal"] = request.state.face, request.state.principal
         return context
 
