@@ -40,9 +40,9 @@ class Agents:
 
         return await self.database.read(op)
 
-    async def public_faces(self, after: str, limit: int) -> list[Face]:
-        """Public agents whose names come after `after`, by name."""
-        return await self.database.read(lambda conn: [face_of(record) for record in repo.public_page(conn, after, limit)])
+    async def faces(self, after: str, limit: int) -> list[Face]:
+        """Agents whose names come after `after`, by name; private ones too."""
+        return await self.database.read(lambda conn: [face_of(record) for record in repo.page(conn, after, limit)])
 
     def spec(self, conn: Connection, agent_id: str, version: int) -> AgentSpec:
         """An agent version ready to run, its secrets opened."""

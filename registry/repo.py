@@ -115,9 +115,9 @@ def listing(conn: Connection) -> list[AgentRecord]:
     return [_record(row) for row in conn.execute(_living().order_by(_AGENT.c.name))]
 
 
-def public_page(conn: Connection, after: str, limit: int) -> list[AgentRecord]:
-    """Living public agents whose names come after `after`, by name."""
-    page = _living().where(_VERSION.c.public, _AGENT.c.name > after).order_by(_AGENT.c.name).limit(limit)
+def page(conn: Connection, after: str, limit: int) -> list[AgentRecord]:
+    """Living agents whose names come after `after`, by name."""
+    page = _living().where(_AGENT.c.name > after).order_by(_AGENT.c.name).limit(limit)
     return [_record(row) for row in conn.execute(page)]
 
 

@@ -31,8 +31,8 @@ LINKSET = 'application/linkset+json; profile="https://www.rfc-editor.org/info/rf
 class Directory(Protocol):
     async def face(self, name: str) -> Face | None: ...
 
-    async def public_faces(self, after: str, limit: int) -> list[Face]:
-        """Public agents whose names come after `after`, by name."""
+    async def faces(self, after: str, limit: int) -> list[Face]:
+        """Agents whose names come after `after`, by name; private ones too."""
         ...
 
 
@@ -80,7 +80,7 @@ class Discovery:
 
     async def _card(self, request: Request, name: str) -> Response:
         face = await self.directory.face(name) if name else None
-        if face is None or not face.public:
+        if face is None or not shown(face):
             said = f"Agent {name[:80]!r} was not found." if name else "There is no agent at the root."
             return _refused(NotFound(said, f"The agents there are: {self.origin}/agents"))
         return answer(request, self.cards.document(face))
@@ -97,13 +97,18 @@ class Discovery:
         return page, ""
 
     async def _all(self, after: str, batch: int) -> AsyncIterator[Face]:
-        """Public agents by name. A name never changes, so none comes twice and none that stays is missed."""
-        while faces := await self.directory.public_faces(after, batch):
-            for face in faces:
+        """Agents to show, by name. A name never changes, so none comes twice and none that stays is missed."""
+        while faces := await self.directory.faces(after, batch):
+            for face in filter(shown, faces):
                 yield face
             if len(faces) < batch:
                 return
             after = faces[-1].name
+
+
+def shown(face: Face) -> bool:
+    """Whether anybody may find the agent."""
+    return face.public
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +120,10 @@ class Query:
 
     def finds(self, face: Face) -> bool:
         """Every word stands somewhere on the card, and it has every tag."""
-        shown = skills(face)
-        tags = {_fold(tag) for skill in shown for tag in skill["tags"]}
+        offered = skills(face)
+        tags = {_fold(tag) for skill in offered for tag in skill["tags"]}
         texts = [face.name, face.description, *tags]
-        texts += [skill[name] for skill in shown for name in ("id", "name", "description")]
+        texts += [skill[name] for skill in offered for name in ("id", "name", "description")]
         text = _fold("\n".join(texts))
         return self.tags <= tags and all(word in text for word in self.words)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from gateway.a2a.cards import Face, card
+from gateway.a2a.cards import Face, Json, card
 from gateway.a2a.documents import Document
 from gateway.a2a.signing import signed
 from gateway.clock import now_us
@@ -21,19 +20,23 @@ class Cards:
         self._started = now_us()  # the settings that stand on cards hold since then
         self._kept: dict[tuple[str, int, str], Document] = {}
 
+    def unsigned(self, face: Face) -> Json:
+        """What the card says: of the face and the settings and nothing else, or it could not be kept."""
+        return card(face, self.settings.url, provider=self.settings.provider)
+
     def document(self, face: Face) -> Document:
         key = self.keys.current()
         place = (face.agent_id, face.edition, key.kid)
         if place not in self._kept:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            unsigned = card(face, self.settings.url, provider=self.settings.provider)
             modified = max(face.updated_at, key.created_at, self._started)
-            self._kept[place] = Document.of(signed(unsigned, key, jwks_url(self.settings.url)), modified=modified)
+            body = signed(self.unsigned(face), key, jwks_url(self.settings.url))
+            self._kept[place] = Document.of(body, modified=modified)
         return self._kept[place]
 
-    def json(self, face: Face) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.document(face).data)
+    def json(self, face: Face) -> Json:
+        found: Json = json.loads(self.document(face).data)
         return found
 
     def jwks(self) -> Document:
