@@ -1,4 +1,4 @@
-"""The callers' HTTP surface: directory, cards, and the JSON-RPC endpoint of every agent.
+"""The callers' HTTP surface: the JSON-RPC endpoint of every agent. Directory and cards are in discovery.
 
 The SDK's dispatcher reads JSON-RPC and answers; the two streaming methods are answered by our own SSE, with ids. What
 the dispatcher does not guard is checked here first: size, nesting, content type, the agent's name.
@@ -18,10 +18,10 @@ from a2a.utils import constants
 from a2a.utils.version_validator import validate_version
 from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.a2a.cards import Face, cached, card, directory_entry
+from gateway.a2a.cards import Face
 from gateway.a2a.handler import Handler
 from gateway.a2a.stream import TaskStream
 from gateway.settings import Settings
@@ -33,14 +33,11 @@ ANONYMOUS = "anonymous"
 
 class Directory(Protocol):
     async def face(self, name: str) -> Face | None: ...
-    async def faces(self) -> list[Face]: ...
 
 
 def routes(handler: Handler, directory: Directory, settings: Settings) -> list[Route]:
     face = CallersFace(handler, directory, settings)
     return [
-        Route("/agents", face.list, methods=["GET"]),
-        Route("/agents/{name}/.well-known/agent-card.json", face.card, methods=["GET"]),
         Route("/agents/{name}", face.call, methods=["POST"]),
         Route("/agents/{name}/", face.call, methods=["POST"]),
     ]
@@ -50,19 +47,6 @@ class CallersFace:
     def __init__(self, handler: Handler, directory: Directory, settings: Settings) -> None:
         self.directory, self.settings = directory, settings
         self.dispatcher = Dispatcher(handler, _ContextBuilder(), settings)
-
-    async def list(self, request: Request) -> Response:
-        faces = [face for face in await self.directory.faces() if face.public]
-        return JSONResponse({"agents": [directory_entry(face, self.settings.url) for face in faces]})
-
-    async def card(self, request: Request) -> Response:
-        face = await self._face(request)
-        if face is None:
-            return _no_agent(request)
-        data, headers = cached(card(face, self.settings.url), face.updated_at)
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(data, media_type="application/json", headers=headers)
 
     async def call(self, request: Request) -> Response:
         face = await self._face(request)
@@ -117,11 +101,6 @@ class _ContextBuilder(DefaultServerCallContextBuilder):
         context.state["headers"].setdefault("a2a-version", request.query_params.get("A2A-Version", ""))
         context.state["face"], context.state["principal"] = request.state.face, request.state.principal
         return context
-
-
-def _no_agent(request: Request) -> Response:
-    name = request.path_params["name"][:80]
-    return JSONResponse({"code": "not_found", "message": f"Agent {name!r} was not found.", "hint": "GET /agents"}, 404)
 
 
 def _rpc_error(status: int, code: int, message: str) -> Response:

@@ -152,6 +152,8 @@ async def test_every_promised_method_is_there() -> None:
         "agent.update",
         "agent.versions",
         "doctor",
+        "keys.list",
+        "keys.rotate",
         "models.list",
         "runtimes.check",
         "runtimes.list",
