@@ -10,6 +10,7 @@
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
 
+Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
 
@@ -21,7 +22,6 @@ os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a thir
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio
 import structlog
@@ -32,9 +32,9 @@ from starlette.routing import Route
 
 from adapters.profile import Profile
 from adapters.registration import profiles
-from gateway.a2a import security
-from gateway.a2a.cards import card
+from gateway.a2a.discovery import routes as discovery_routes
 from gateway.a2a.handler import Handler
+from gateway.a2a.published import Cards
 from gateway.a2a.routes import routes as callers_routes
 from gateway.agents import Agents, face_of
 from gateway.auth import oidc
@@ -44,12 +44,11 @@ from gateway.clock import new_id
 from gateway.db.engine import Database
 from gateway.errors import SwitchboardError
 from gateway.log.store import Log
-from gateway.owner.border import load_secrets
+from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
-from registry.repo import AgentRecord
 
 log_ = structlog.get_logger("switchboard")
 
@@ -63,26 +62,23 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     agents = Agents(database, secrets)
     issuer = oidc.load(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
     callers = Callers(database, Pepper.load(settings.callers_key_file), issuer)
+    cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
-    handler = Handler(log, engine, settings)
+    handler = Handler(log, engine, settings, cards)
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
 
-    def public_card(record: AgentRecord) -> dict[str, Any]:
-        face = face_of(record)
-        declared = security.declared(face, settings)
-        return card(face, settings.url, security=declared, extended=face.extended is not None)
-
     owner = Owner(
         database=database,
         settings=settings,
         secrets=secrets,
         profiles=runtimes,
-        card=public_card,
+        card=lambda record: cards.json(face_of(record)),
+        card_keys=cards.keys,
         cancel=engine.cancel_session,
         more_checks=(engine_check,),
     )
@@ -103,6 +99,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     routes = [
         Route("/health", health, methods=["GET"]),
+        *discovery_routes(cards, agents, callers),
         *callers_routes(handler, agents, callers, settings),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]

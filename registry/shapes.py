@@ -38,6 +38,13 @@ class Extended(_Shape):
         return self
 
 
+class Provider(_Shape):
+    """Who offers the agent."""
+
+    organization: Line
+    url: str
+
+
 class McpServer(_Shape):
     """An MCP server: started by `command`, or reached at `url`. Values of `env` and `headers` are secrets."""
 

@@ -30,7 +30,8 @@ from google.protobuf.json_format import Error as JsonError  # type: ignore[impor
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from gateway.a2a import security
-from gateway.a2a.cards import Face, card
+from gateway.a2a.cards import Face
+from gateway.a2a.published import Cards
 from gateway.a2a.stream import TaskStream
 from gateway.a2a.tasks import ACTIVE, Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
@@ -55,8 +56,8 @@ log_ = structlog.get_logger("switchboard.a2a")
 class Handler(RequestHandler):
     """The agent and the principal of a call stand in its context's state: `face`, `principal`."""
 
-    def __init__(self, log: Log, engine: Engine, settings: Settings) -> None:
-        self.log, self.engine, self.settings = log, engine, settings
+    def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards) -> None:
+        self.log, self.engine, self.settings, self.cards = log, engine, settings, cards
         self.tasks = Tasks(log.database)
 
     # -- messages
@@ -155,8 +156,7 @@ class Handler(RequestHandler):
 
     async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> pb.AgentCard:
         face: Face = context.state["face"]
-        found = card(face, self.settings.url, security=security.declared(face, self.settings), extended=True)
-        found = security.extended(found, face)
+        found = self.cards.extended(face)
         if _principal(context).anonymous:
             raise security.a2a_error(NotAllowed("The extended card is for callers who sign in.", SIGN_IN))
         made: pb.AgentCard = ParseDict(found, pb.AgentCard())

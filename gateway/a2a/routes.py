@@ -1,4 +1,4 @@
-"""The callers' HTTP surface: directory, cards, and the JSON-RPC endpoint of every agent.
+"""The callers' HTTP surface: the JSON-RPC endpoint of every agent. Directory and cards are in discovery.
 
 The SDK's dispatcher reads JSON-RPC and answers; the two streaming methods are answered by our own SSE, with ids. What
 the dispatcher does not guard is checked here first: size, nesting, content type, the agent's name.
@@ -22,10 +22,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.a2a import security
-from gateway.a2a.cards import Face, cached, card, directory_entry
+from gateway.a2a.cards import Face
 from gateway.a2a.handler import Handler
 from gateway.a2a.stream import TaskStream
-from gateway.auth.callers import Callers, may_call
+from gateway.auth.callers import Callers
 from gateway.errors import SwitchboardError
 from gateway.settings import Settings
 from gateway.wire import BadBody, checked_body
@@ -36,14 +36,11 @@ SECRET_HEADERS = ("authorization", "x-api-key")  # a call's context goes far, cr
 
 class Directory(Protocol):
     async def face(self, name: str) -> Face | None: ...
-    async def faces(self) -> list[Face]: ...
 
 
 def routes(handler: Handler, directory: Directory, callers: Callers, settings: Settings) -> list[Route]:
     face = CallersFace(handler, directory, callers, settings)
     return [
-        Route("/agents", face.list, methods=["GET"]),
-        Route("/agents/{name}/.well-known/agent-card.json", face.card, methods=["GET"]),
         Route("/agents/{name}", face.call, methods=["POST"]),
         Route("/agents/{name}/", face.call, methods=["POST"]),
     ]
@@ -53,28 +50,6 @@ class CallersFace:
     def __init__(self, handler: Handler, directory: Directory, callers: Callers, settings: Settings) -> None:
         self.directory, self.callers, self.settings = directory, callers, settings
         self.dispatcher = Dispatcher(handler, _ContextBuilder(), settings)
-
-    async def list(self, request: Request) -> Response:
-        """The public agents, and the restricted ones the caller may call."""
-        try:
-            principal = await self.callers.authenticate(request.headers)
-        except SwitchboardError as exc:
-            return JSONResponse(exc.to_json(), exc.codes.http, security.refusal_headers(exc))
-        faces = [face for face in await self.directory.faces() if may_call(principal, face)]
-        headers = {"Vary": "Authorization, X-API-Key"} | ({} if principal.anonymous else {"Cache-Control": "private, no-store"})
-        return JSONResponse({"agents": [directory_entry(face, self.settings.url) for face in faces]}, headers=headers)
-
-    async def card(self, request: Request) -> Response:
-        """The card of a restricted agent too: it tells how to sign in."""
-        face = await self.directory.face(request.path_params["name"])
-        if face is None:
-            return _no_agent(request)
-        declared = security.declared(face, self.settings)
-        made = card(face, self.settings.url, security=declared, extended=face.extended is not None)
-        data, headers = cached(made, face.updated_at)
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(data, media_type="application/json", headers=headers)
 
     async def call(self, request: Request) -> Response:
         try:
@@ -139,11 +114,6 @@ class _ContextBuilder(DefaultServerCallContextBuilder):
         context.state["headers"].setdefault("a2a-version", request.query_params.get("A2A-Version", ""))
         context.state["face"], context.state["principal"] = request.state.face, request.state.principal
         return context
-
-
-def _no_agent(request: Request) -> Response:
-    name = request.path_params["name"][:80]
-    return JSONResponse({"code": "not_found", "message": f"Agent {name!r} was not found.", "hint": "GET /agents"}, 404)
 
 
 def _rpc_error(status: int, code: int, message: str) -> Response:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidParams
-from registry.shapes import Extended, McpServer, Skill
+from registry.shapes import Extended, Line, McpServer, Provider, Skill
 
 
 class Params(BaseModel):
@@ -28,6 +28,12 @@ class Changes(Params):
     prompt: str | None = None
     description: str | None = None
     skills: list[Skill] | None = None
+    provider: Provider | None = None
+    documentation_url: str | None = None
+    icon_url: str | None = None
+    input_modes: list[str] | None = Field(None, max_length=50)
+    output_modes: list[str] | None = Field(None, max_length=50)
+    tags: list[Line] | None = Field(None, max_length=50)
     limits: dict[str, Any] | None = None
     env: dict[str, str | None] | None = None
     command: list[str] | None = None
@@ -42,6 +48,8 @@ class Changes(Params):
             values["skills"] = [skill.model_dump() for skill in values["skills"]]
         if values.get("extended"):
             values["extended"] = values["extended"].model_dump()
+        if values.get("provider"):
+            values["provider"] = values["provider"].model_dump()
         if values.get("mcp_servers"):
             values["mcp_servers"] = [server.model_dump(exclude_unset=True) for server in values["mcp_servers"]]
         return values
