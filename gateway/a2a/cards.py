@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
+from a2a.server.request_handlers.response_helpers import agent_card_to_dict
+from a2a.types import a2a_pb2 as pb
+from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped]  # has no stubs
+
 from gateway.a2a.extension import TOOL_EVENTS
 
 Json = dict[str, Any]
@@ -28,7 +32,7 @@ class Face:
     updated_at: int  # of the public face; microseconds since the epoch
 
 
-def card(face: Face, origin: str) -> Json:
+def card(face: Face, origin: str, grpc_address: str = "") -> Json:
     """The A2A agent card (spec v1.0, section 4.4)."""
     extension = {
         "uri": TOOL_EVENTS,
@@ -39,12 +43,31 @@ def card(face: Face, origin: str) -> Json:
         "name": face.name,
         "description": face.description or f"The agent {face.name}.",
         "version": str(face.edition),
-        "supportedInterfaces": [{"url": agent_url(face.name, origin), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+        "supportedInterfaces": interfaces(face.name, origin, grpc_address),
         "capabilities": {"streaming": True, "pushNotifications": False, "extensions": [extension], "extendedAgentCard": False},
         "defaultInputModes": TEXT_MODES,
         "defaultOutputModes": TEXT_MODES,
         "skills": [skill_json(skill) for skill in face.skills] or [_default_skill(face)],
     }
+
+
+def interfaces(name: str, origin: str, grpc_address: str = "") -> list[Json]:
+    """All ways to call an agent, the best first. 0.3 has no tenants, so its gRPC cannot name an agent and is not listed."""
+    url = agent_url(name, origin)
+    found: list[Json] = [_interface(url, binding, "1.0") for binding in ("JSONRPC", "HTTP+JSON")]
+    if grpc_address:
+        found.append({**_interface(grpc_address, "GRPC", "1.0"), "tenant": name})
+    return found + [_interface(url, binding, "0.3") for binding in ("JSONRPC", "HTTP+JSON")]
+
+
+def _interface(url: str, binding: str, version: str) -> Json:
+    return {"url": url, "protocolBinding": binding, "protocolVersion": version}
+
+
+def readable_by_03(card: Json) -> Json:
+    """The card with the fields 0.3 clients look for beside its own: url, preferredTransport, additionalInterfaces ..."""
+    made: Json = agent_card_to_dict(ParseDict(card, pb.AgentCard()))
+    return made
 
 
 def skill_json(skill: Json) -> Json:

@@ -68,6 +68,7 @@ class Handler(RequestHandler):
             found = await self.tasks.get(_caller(context), accepted.task_id)
             return _task(found.task, _history(params.configuration))
 
+    @validate_request_params
     async def stream_message(self, params: pb.SendMessageRequest, context: ServerCallContext) -> TaskStream:
         """The stream of a new message: the task first, then what happens to it."""
         with _a2a_errors():
@@ -126,6 +127,7 @@ class Handler(RequestHandler):
             await self.engine.cancel(params.id)
             return _task((await self.tasks.get(caller, params.id)).task)
 
+    @validate_request_params
     async def stream_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> TaskStream:
         """A task's stream: from Last-Event-ID on, or the task as it is and then what happens to it."""
         with _a2a_errors():
