@@ -16,6 +16,7 @@ from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.utils.error_handlers import build_rest_error_payload
 from a2a.utils.errors import (
+    A2A_ERROR_MAPPING,
     A2AError,
     ContentTypeNotSupportedError,
     InvalidRequestError,
@@ -26,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.a2a.cards import Face
-from gateway.a2a.versions import HEADER
+from gateway.a2a.versions import HEADER, Version
 from gateway.settings import Settings
 from gateway.wire import BadBody, checked_body
 
@@ -46,14 +47,23 @@ class Refused(Exception):
         super().__init__(error.message)
         self.status, self.error, self.headers = status, error, headers
 
+    @classmethod
+    def of(cls, error: A2AError) -> Refused:
+        """An error with the status the specification gives it."""
+        mapping = A2A_ERROR_MAPPING.get(type(error))
+        return cls(mapping.http_code if mapping else 500, error)
+
     def jsonrpc(self) -> Response:
         error = JsonRpcParseError(message=self.error.message) if isinstance(self.error, JSONParseError) else self.error
         return JSONResponse(build_error_response(None, error), self.status, headers=self.headers)
 
-    def rest(self) -> Response:
+    def rest(self, version: Version) -> Response:
+        """A google.rpc.Status; 0.3 clients look for `type` and `message` beside it."""
         error = InvalidRequestError(self.error.message) if isinstance(self.error, JSONParseError) else self.error
         payload = build_rest_error_payload(error)
         payload["error"]["code"] = self.status
+        if version == "0.3":
+            payload |= {"type": type(error).__name__, "message": error.message}
         return JSONResponse(payload, self.status, headers=self.headers)
 
 

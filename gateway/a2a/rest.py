@@ -16,7 +16,6 @@ from a2a.compat.v0_3.rest_adapter import REST03Adapter
 from a2a.server.context import ServerCallContext
 from a2a.server.routes.rest_dispatcher import RestDispatcher
 from a2a.types import a2a_pb2 as pb
-from a2a.utils.error_handlers import rest_error_handler
 from a2a.utils.errors import A2AError
 from google.protobuf.json_format import Parse  # type: ignore[import-untyped]  # has no stubs
 from starlette.requests import Request
@@ -56,11 +55,11 @@ def _guarded(endpoint: Endpoint, version: Version, admission: Admission) -> Endp
             await admission.admit(request, *MEDIA_TYPES)
             request.state.version = spoken(request.headers.get(HEADER), request.query_params.get(HEADER))
             require(version, request.state.version, f"The path {request.url.path[:200]}")
+            answer: Response = await endpoint(request)
         except Refused as exc:
-            return exc.rest()
+            return exc.rest(version)
         except A2AError as exc:
-            return Refused(400, exc).rest()
-        answer: Response = await endpoint(request)
+            return Refused.of(exc).rest(version)
         return answer
 
     return call
@@ -88,12 +87,11 @@ class Rest10(RestDispatcher):
             ("/extendedAgentCard", "GET"): self.handle_authenticated_agent_card,
         }
 
-    @rest_error_handler
     async def stream_message(self, request: Request) -> Response:
-        params = Parse(await request.body(), pb.SendMessageRequest(), ignore_unknown_fields=True)
+        with bad_params():
+            params = Parse(await request.body(), pb.SendMessageRequest(), ignore_unknown_fields=True)
         return self._streamed(await self._handler.stream_message(params, self._build_call_context(request)))
 
-    @rest_error_handler
     async def stream_task(self, request: Request) -> Response:
         params = pb.SubscribeToTaskRequest(id=request.path_params["id"])
         return self._streamed(await self._handler.stream_task(params, self._build_call_context(request)))
@@ -116,7 +114,6 @@ class Rest03(REST03Adapter):
         }
         return super().routes() | streams
 
-    @rest_error_handler
     async def _handle_request(
         self, method: Callable[[Request, ServerCallContext], Awaitable[Any]], request: Request
     ) -> Response:
@@ -124,7 +121,6 @@ class Rest03(REST03Adapter):
         with bad_params():
             return JSONResponse(await method(request, context))
 
-    @rest_error_handler
     async def stream_message(self, request: Request) -> Response:
         context = self._context_builder.build(request)
         with bad_params():
@@ -133,7 +129,6 @@ class Rest03(REST03Adapter):
             call = types03.SendMessageRequest(id="", params=params)
         return self._streamed(await self._handler.stream_message(self._handler03.core(call), context))
 
-    @rest_error_handler
     async def stream_task(self, request: Request) -> Response:
         params = types03.TaskIdParams(id=request.path_params["id"])
         core = conversions.to_core_subscribe_to_task_request(types03.TaskResubscriptionRequest(id="", params=params))
