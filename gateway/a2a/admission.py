@@ -54,8 +54,9 @@ class Refused(Exception):
         return cls(mapping.http_code if mapping else 500, error)
 
     def jsonrpc(self) -> Response:
-        error = JsonRpcParseError(message=self.error.message) if isinstance(self.error, JSONParseError) else self.error
-        return JSONResponse(build_error_response(None, error), self.status, headers=self.headers)
+        if isinstance(self.error, JSONParseError):  # JSON-RPC's own business, not HTTP's
+            return JSONResponse(build_error_response(None, JsonRpcParseError(message=self.error.message)))
+        return JSONResponse(build_error_response(None, self.error), self.status, headers=self.headers)
 
     def rest(self, version: Version) -> Response:
         """A google.rpc.Status; 0.3 clients look for `type` and `message` beside it."""
@@ -111,7 +112,8 @@ def strict_json(body: bytes) -> Any:
         if _SURROGATE.search(body):
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
-        raise Refused(400, JSONParseError("The body is not valid JSON.")) from exc
+        where = f" {exc}." if isinstance(exc, json.JSONDecodeError) else ""
+        raise Refused(400, JSONParseError(f"The body is no JSON.{where}")) from exc
     return found
 
 
@@ -132,5 +134,5 @@ class ContextBuilder(DefaultServerCallContextBuilder):
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
         context.state["face"], context.state["principal"] = request.state.face, request.state.principal
-        context.state["headers"][HEADER.lower()] = request.state.version
+        context.state["version"] = context.state["headers"][HEADER.lower()] = request.state.version
         return context

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from a2a.compat.v0_3 import conversions, proto_utils
 from a2a.compat.v0_3 import types as types03
@@ -17,7 +18,20 @@ from google.protobuf.json_format import MessageToDict, Parse  # type: ignore[imp
 from gateway.a2a.versions import Version
 
 _GOES_ON = (types03.TaskState.submitted, types03.TaskState.working)
+_LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 Event03 = types03.Task | types03.Message | types03.TaskStatusUpdateEvent | types03.TaskArtifactUpdateEvent
+
+
+def dumps(value: Any) -> bytes:
+    """JSON on one line, also for clients that end lines wherever Unicode does."""
+    return _one_line(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _one_line(text: str) -> bytes:
+    if not text.isascii():
+        for end, escape in _LINE_ENDS.items():
+            text = text.replace(end, escape)
+    return text.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,7 @@ class Framing:
 
 
 def jsonrpc(request_id: object, version: Version = "1.0") -> Framing:
-    id = json.dumps(request_id, ensure_ascii=False).encode()
+    id = dumps(request_id)
     convert = _jsonrpc_03 if version == "0.3" else None
     return Framing(f"jsonrpc-{version}", b'data: {"jsonrpc":"2.0","id":%s,"result":' % id, b"}\n\n", convert)
 
@@ -41,12 +55,11 @@ def rest(version: Version = "1.0") -> Framing:
 
 
 def _jsonrpc_03(event: bytes) -> bytes:
-    return _event_03(event).model_dump_json(by_alias=True, exclude_none=True).encode()
+    return _one_line(_event_03(event).model_dump_json(by_alias=True, exclude_none=True))
 
 
 def _rest_03(event: bytes) -> bytes:
-    made = MessageToDict(proto_utils.ToProto.stream_response(_event_03(event)))
-    return json.dumps(made, ensure_ascii=False, separators=(",", ":")).encode()
+    return dumps(MessageToDict(proto_utils.ToProto.stream_response(_event_03(event))))
 
 
 def _event_03(event: bytes) -> Event03:

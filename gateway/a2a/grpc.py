@@ -74,6 +74,7 @@ class Gate:
 
     async def admit(self, context: ServerCallContext, version: Version) -> None:
         headers = context.state["headers"]
+        context.state["version"] = version
         require(version, spoken(headers.get(HEADER.lower())), f"This service (A2A {version})")
         tenant = context.tenant or headers.get(TENANT, "")
         face = await self._admission.face(tenant)

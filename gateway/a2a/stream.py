@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 from sse_starlette.sse import EventSourceResponse
 
-from gateway.a2a.framing import Framing
+from gateway.a2a.framing import Framing, dumps
 from gateway.a2a.tasks import Tasks
 from gateway.a2a.translate import Json, artifact_id, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
@@ -20,10 +19,6 @@ from gateway.log.store import Log
 from gateway.log.tail import tail
 
 PING_SECONDS = 15
-
-
-def _dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class TaskStream:
@@ -34,7 +29,7 @@ class TaskStream:
         self.task_id, self.session_id, self.after = task_id, session_id, after
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
-        self.live = True  # False for a task that has ended: who has read its end already must not wait for another
+        self.live = True  # False for a task that rests: who has read its end already must not wait for another
 
     def response(self, framing: Framing, send_timeout: float) -> EventSourceResponse:
         """The stream as an HTTP answer; who reads nothing for `send_timeout` seconds is cut off."""
@@ -44,7 +39,7 @@ class TaskStream:
     async def sse(self, framing: Framing) -> AsyncIterator[bytes]:
         """SSE frames, a batch of events at a time; ends with the task."""
         if self.first is not None:
-            first = _dumps({"task": self.first})
+            first = dumps({"task": self.first})
             first = framing.convert(first) if framing.convert else first
             yield b"id: %d\n" % self.after.seq + framing.head + first + framing.tail
         async for found in self._batches(framing):
@@ -82,7 +77,7 @@ class TaskStream:
     async def _results(self, batch: Batch, row: Row) -> list[bytes]:
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in self.begun:
             self.begun.add(artifact_id(row.turn_id or ""))
-            return [_dumps(update_of(row, first=True))]
+            return [dumps(update_of(row, first=True))]
         shared: list[bytes] | None = batch.shared.get(row.seq)
         if shared is None:
             shared = batch.shared[row.seq] = await self._encoded(row)
@@ -92,9 +87,9 @@ class TaskStream:
         if row.type == "done":
             task = await self._tasks.at(self.task_id, row.seq)
             final = json.loads(row.body).get("final", True)
-            return [_dumps(update) for update in final_updates(task, row.turn_id or "", final)]
+            return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
         update = update_of(row)
-        return [] if update is None else [_dumps(update)]
+        return [] if update is None else [dumps(update)]
 
 
 def _converted(batch: Batch, framing: Framing | None, result: bytes) -> bytes:

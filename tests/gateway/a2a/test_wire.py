@@ -231,7 +231,7 @@ async def test_wrong_types_huge_bodies_and_broken_json_are_refused_before_anythi
     broken = [b"[" * 200 + b"]" * 200, b"{", b'{"a":NaN}', b'"\\ud800"', b"9" * 5000, b"\xff{}"]
     bad = [await ask(gateway, "POST", path, content=body, headers=kind) for body in broken]
     assert (plain.status_code, huge.status_code) == (415, 413)
-    assert [answer.status_code for answer in bad] == [400] * len(broken)
+    assert {answer.status_code for answer in bad} == ({200} if path == "echo" else {400})
     if path == "echo":
         assert plain.json()["error"]["code"] == -32005
         assert {answer.json()["error"]["code"] for answer in bad} == {-32700}
