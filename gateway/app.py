@@ -12,6 +12,7 @@
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
 
+Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
 
@@ -34,8 +35,9 @@ from starlette.routing import Route
 from adapters.profile import Profile
 from adapters.registration import profiles
 from gateway.a2a.admission import Admission
-from gateway.a2a.cards import card
+from gateway.a2a.discovery import routes as discovery_routes
 from gateway.a2a.handler import Handler
+from gateway.a2a.published import Cards
 from gateway.a2a.routes import routes as callers_routes
 from gateway.agents import Agents, face_of
 from gateway.auth.owners import OwnerKey
@@ -43,7 +45,7 @@ from gateway.clock import new_id
 from gateway.db.engine import Database
 from gateway.errors import SwitchboardError
 from gateway.log.store import Log
-from gateway.owner.border import load_secrets
+from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.settings import Settings
@@ -59,6 +61,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     database = Database(settings.database)
     secrets = load_secrets(settings)
     agents = Agents(database, secrets)
+    cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
     handler = Handler(log, engine, settings)
@@ -74,7 +77,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         settings=settings,
         secrets=secrets,
         profiles=runtimes,
-        card=lambda record: card(face_of(record), settings.url, settings.grpc_public_address),
+        card=lambda record: cards.json(face_of(record)),
+        card_keys=cards.keys,
         cancel=engine.cancel_session,
         more_checks=(engine_check,),
     )
@@ -96,6 +100,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     routes = [
         Route("/health", health, methods=["GET"]),
+        *discovery_routes(cards, agents),
         *callers_routes(handler, agents, settings),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]

@@ -37,7 +37,6 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 class Directory(Protocol):
     async def face(self, name: str) -> Face | None: ...
-    async def faces(self) -> list[Face]: ...
 
 
 class Refused(Exception):

@@ -30,9 +30,6 @@ from gateway.a2a.versions import HEADER, require, spoken
 from gateway.clock import new_id
 from gateway.settings import Settings
 
-# A notification waits for nothing: a message is taken as its streaming twin takes it, and the stream is left alone.
-_UNWAITED = {"SendMessage": "SendStreamingMessage", "message/send": "message/stream"}
-
 
 class Dispatcher(JsonRpcDispatcher):
     def __init__(self, handler: Handler, settings: Settings) -> None:
@@ -47,8 +44,6 @@ class Dispatcher(JsonRpcDispatcher):
         if not isinstance(body, dict):
             return Refused(200, InvalidRequestError("A request is one JSON object; batches are not supported.")).jsonrpc()
         notifies = "id" not in body and body.get("jsonrpc") == "2.0" and isinstance(body.get("method"), str)
-        if notifies:
-            body["method"] = _UNWAITED.get(body["method"], body["method"])
         request._json = body  # Starlette's own cache: the SDK reads it from there
         answer = await self._answer(request, body)
         return Response(status_code=204) if notifies else answer

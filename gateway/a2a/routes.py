@@ -1,4 +1,4 @@
-"""The callers' HTTP surface: directory, cards, and the endpoints of every agent, JSON-RPC and HTTP+JSON.
+"""The callers' HTTP surface: the endpoints of every agent, JSON-RPC and HTTP+JSON. Directory and cards are in discovery.
 
 What stands before every call is in a2a.admission, the transports are in a2a.jsonrpc and a2a.rest.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from a2a.utils.errors import JSONParseError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.a2a.admission import Admission, Directory, Refused
-from gateway.a2a.cards import cached, card, directory_entry, readable_by_03
 from gateway.a2a.handler import Handler
 from gateway.a2a.jsonrpc import Dispatcher
 from gateway.a2a.rest import rest_routes
@@ -21,8 +20,6 @@ from gateway.settings import Settings
 def routes(handler: Handler, directory: Directory, settings: Settings) -> list[Route]:
     face = CallersFace(handler, directory, settings)
     return [
-        Route("/agents", face.list, methods=["GET"]),
-        Route("/agents/{name}/.well-known/agent-card.json", face.card, methods=["GET"]),
         Route("/agents/{name}", face.call, methods=["POST"]),
         Route("/agents/{name}/", face.call, methods=["POST"]),
         *rest_routes(handler, face.admission, settings),
@@ -35,20 +32,6 @@ class CallersFace:
         self.admission = Admission(directory, settings)
         self.dispatcher = Dispatcher(handler, settings)
 
-    async def list(self, request: Request) -> Response:
-        faces = [face for face in await self.directory.faces() if face.public]
-        return JSONResponse({"agents": [directory_entry(face, self.settings.url) for face in faces]})
-
-    async def card(self, request: Request) -> Response:
-        face = await self.admission.face(request.path_params["name"])
-        if face is None:
-            return _no_agent(request)
-        made = readable_by_03(card(face, self.settings.url, self.settings.grpc_public_address))
-        data, headers = cached(made, face.updated_at)
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(data, media_type="application/json", headers=headers)
-
     async def call(self, request: Request) -> Response:
         try:
             await self.admission.admit(request, "application/json")
@@ -57,8 +40,3 @@ class CallersFace:
         except Refused as exc:
             return exc.jsonrpc()
         return await self.dispatcher.answer(request)
-
-
-def _no_agent(request: Request) -> Response:
-    name = request.path_params["name"][:80]
-    return JSONResponse({"code": "not_found", "message": f"Agent {name!r} was not found.", "hint": "GET /agents"}, 404)

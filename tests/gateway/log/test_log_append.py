@@ -10,12 +10,12 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from log_tools import entry, everything, make_session, opened, write
 from sqlalchemy import event
 
 from gateway.errors import Fenced
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import append, encode
+from tests.gateway.log.log_tools import entry, everything, make_session, opened, write
 
 
 def numbers(rows: list[Row]) -> list[tuple[int, int]]:

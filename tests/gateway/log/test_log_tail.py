@@ -12,7 +12,6 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_tools import entry, everything, opened, write
 from sqlalchemy import Connection
 
 from gateway.errors import Conflict
@@ -20,6 +19,7 @@ from gateway.log.hub import KEEP_ROWS, Hub
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log, append
 from gateway.log.tail import PAGE, tail
+from tests.gateway.log.log_tools import entry, everything, opened, write
 
 LEVELS = st.sampled_from(["user", "progress", "internal"])
 SESSIONS = st.sampled_from(["a", "b", "c"])
