@@ -42,7 +42,7 @@ from gateway.log.tail import tail
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import TERMINAL, Accepted
-from gateway.turns.spec import Inbound
+from gateway.turns.spec import Inbound, prompt_of
 
 MAX_PAGE = 100
 PAGE = 50
@@ -181,7 +181,7 @@ class Handler(RequestHandler):
         if len(message.parts) > MAX_PARTS:
             raise InvalidParamsError(f"The message has {len(message.parts)} parts; at most {MAX_PARTS} are taken.")
         parts = tuple(_part(part) for part in message.parts)
-        self._check_text("".join(part["text"] for part in parts if "text" in part))
+        self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
         return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
 
