@@ -44,11 +44,12 @@ from gateway.log.tail import tail
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import TERMINAL, Accepted
-from gateway.turns.spec import Inbound
+from gateway.turns.spec import Inbound, prompt_of
 
 MAX_PAGE = 100
 PAGE = 50
 MAX_PARTS = 1000
+NO_CONTEXT = "\0"  # for anonymous callers, who share a name and nothing else: without a context they list nothing
 
 log_ = structlog.get_logger("switchboard.a2a")
 
@@ -71,6 +72,7 @@ class Handler(RequestHandler):
             found = await self.tasks.get(_caller(context), accepted.task_id)
             return _task(found.task, _history(params.configuration))
 
+    @validate_request_params
     async def stream_message(self, params: pb.SendMessageRequest, context: ServerCallContext) -> TaskStream:
         """The stream of a new message: the task first, then what happens to it."""
         with _a2a_errors():
@@ -103,13 +105,11 @@ class Handler(RequestHandler):
         size = params.page_size if params.HasField("page_size") else PAGE
         if not 1 <= size <= MAX_PAGE:
             raise InvalidParamsError(f"pageSize {size} is not between 1 and {MAX_PAGE}.")
-        if _principal(context).anonymous and not params.context_id:  # they share a name, and nothing else
-            return pb.ListTasksResponse(page_size=size)
         since = params.status_timestamp_after
         with _a2a_errors():
             tasks, token, total = await self.tasks.list(
                 _caller(context),
-                context_id=params.context_id,
+                context_id=params.context_id or (NO_CONTEXT if _principal(context).anonymous else ""),
                 state=_state(params.status),
                 since_us=since.ToMicroseconds() if params.HasField("status_timestamp_after") else 0,
                 limit=size,
@@ -129,6 +129,7 @@ class Handler(RequestHandler):
             await self.engine.cancel(params.id)
             return _task((await self.tasks.get(caller, params.id)).task)
 
+    @validate_request_params
     async def stream_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> TaskStream:
         """A task's stream: from Last-Event-ID on, or the task as it is and then what happens to it."""
         with _a2a_errors():
@@ -158,7 +159,7 @@ class Handler(RequestHandler):
         face: Face = context.state["face"]
         found = self.cards.extended(face)
         if _principal(context).anonymous:
-            raise security.a2a_error(NotAllowed("The extended card is for callers who sign in.", SIGN_IN))
+            raise _refused(context, NotAllowed("The extended card is for callers who sign in.", SIGN_IN))
         made: pb.AgentCard = ParseDict(found, pb.AgentCard())
         return made
 
@@ -183,7 +184,10 @@ class Handler(RequestHandler):
         new = self._inbound(params.message)
         principal = _principal(context)
         room = room_for_task(principal, new.task_id)
-        accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room)
+        try:
+            accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room)
+        except RateLimited as exc:
+            raise _refused(context, exc) from exc
         return accepted, new.body()
 
     def _inbound(self, message: pb.Message) -> Inbound:
@@ -192,7 +196,7 @@ class Handler(RequestHandler):
         if len(message.parts) > MAX_PARTS:
             raise InvalidParamsError(f"The message has {len(message.parts)} parts; at most {MAX_PARTS} are taken.")
         parts = tuple(_part(part) for part in message.parts)
-        self._check_text("".join(part["text"] for part in parts if "text" in part))
+        self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
         return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
 
@@ -221,8 +225,6 @@ def _a2a_errors() -> Iterator[None]:
         raise TaskNotFoundError(exc.message) from exc
     except Conflict as exc:
         raise UnsupportedOperationError(exc.message) from exc
-    except RateLimited as exc:
-        raise security.a2a_error(exc) from exc
     except UsageError as exc:
         raise InvalidParamsError(exc.message) from exc
     except Unavailable as exc:
@@ -241,6 +243,11 @@ def _incident(sentence: str, exc: Exception) -> str:
 
 def _caller(context: ServerCallContext) -> Caller:
     return Caller(context.state["face"].agent_id, _principal(context).id)
+
+
+def _refused(context: ServerCallContext, exc: SwitchboardError) -> A2AError:
+    context.state.setdefault("refused", []).append(exc)
+    return security.a2a_error(exc)
 
 
 def _principal(context: ServerCallContext) -> Principal:

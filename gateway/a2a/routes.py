@@ -1,121 +1,41 @@
-"""The callers' HTTP surface: the JSON-RPC endpoint of every agent. Directory and cards are in discovery.
+"""The callers' HTTP surface: the endpoints of every agent, JSON-RPC and HTTP+JSON. Directory and cards are in discovery.
 
-The SDK's dispatcher reads JSON-RPC and answers; the two streaming methods are answered by our own SSE, with ids. What
-the dispatcher does not guard is checked here first: size, nesting, content type, the agent's name.
+What stands before every call is in a2a.admission, the transports are in a2a.jsonrpc and a2a.rest.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
-
-from a2a.server.context import ServerCallContext
-from a2a.server.routes.common import DefaultServerCallContextBuilder
-from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
-from a2a.types import a2a_pb2 as pb
-from a2a.utils import constants
-from a2a.utils.version_validator import validate_version
-from sse_starlette.sse import EventSourceResponse
+from a2a.utils.errors import JSONParseError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.a2a import security
-from gateway.a2a.cards import Face
+from gateway.a2a.admission import Admission, Refused
 from gateway.a2a.handler import Handler
-from gateway.a2a.stream import TaskStream
-from gateway.auth.callers import Callers
-from gateway.errors import SwitchboardError
+from gateway.a2a.jsonrpc import Dispatcher
+from gateway.a2a.rest import rest_routes
 from gateway.settings import Settings
-from gateway.wire import BadBody, checked_body
-
-PING_SECONDS = 15
-SECRET_HEADERS = ("authorization", "x-api-key")  # a call's context goes far, credentials stay here
 
 
-class Directory(Protocol):
-    async def face(self, name: str) -> Face | None: ...
-
-
-def routes(handler: Handler, directory: Directory, callers: Callers, settings: Settings) -> list[Route]:
-    face = CallersFace(handler, directory, callers, settings)
+def routes(handler: Handler, admission: Admission, settings: Settings) -> list[Route]:
+    face = CallersFace(handler, admission, settings)
     return [
         Route("/agents/{name}", face.call, methods=["POST"]),
         Route("/agents/{name}/", face.call, methods=["POST"]),
+        *rest_routes(handler, admission, settings),
     ]
 
 
 class CallersFace:
-    def __init__(self, handler: Handler, directory: Directory, callers: Callers, settings: Settings) -> None:
-        self.directory, self.callers, self.settings = directory, callers, settings
-        self.dispatcher = Dispatcher(handler, _ContextBuilder(), settings)
+    def __init__(self, handler: Handler, admission: Admission, settings: Settings) -> None:
+        self.admission = admission
+        self.dispatcher = Dispatcher(handler, settings)
 
     async def call(self, request: Request) -> Response:
         try:
-            await self._enter(request)
-        except SwitchboardError as exc:
-            return security.refused(exc)
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-            return _rpc_error(415, -32005, "The Content-Type must be application/json.")
-        try:
-            body = json.loads(await checked_body(request, self.settings.max_body_bytes))
-        except BadBody as exc:
-            return _rpc_error(exc.status, -32700 if exc.status == 400 else -32600, str(exc))
-        except ValueError as exc:
-            where = f" {exc}." if isinstance(exc, json.JSONDecodeError) else ""
-            return _rpc_error(200, -32700, f"The body is no JSON.{where}")
-        request._json = body  # Starlette's own cache, which the dispatcher reads
-        answer = await self.dispatcher.handle_requests(request)
-        is_notification = isinstance(body, dict) and "id" not in body
-        return Response(status_code=204) if is_notification else answer
-
-    async def _enter(self, request: Request) -> None:
-        """Note who calls which agent. Raises what keeps the caller out."""
-        name = request.path_params["name"]
-        principal = await self.callers.authenticate(request.headers)
-        request.state.face = self.callers.admit(principal, await self.directory.face(name), name)
-        request.state.principal = principal
-
-
-class Dispatcher(JsonRpcDispatcher):
-    """The SDK's dispatcher with streams of our own."""
-
-    def __init__(self, handler: Handler, builder: DefaultServerCallContextBuilder, settings: Settings) -> None:
-        super().__init__(handler, builder)
-        self._handler, self._settings = handler, settings
-
-    @validate_version(constants.PROTOCOL_VERSION_1_0)
-    async def _process_streaming_request(self, request_id: Any, request_obj: Any, context: ServerCallContext) -> Any:
-        open_: Callable[[Any, ServerCallContext], Awaitable[TaskStream]] = self._handler.stream_task
-        if isinstance(request_obj, pb.SendMessageRequest):
-            open_ = self._handler.stream_message
-        return await open_(request_obj, context)
-
-    def _create_response(self, context: ServerCallContext, handler_result: Any) -> Response:
-        if not isinstance(handler_result, TaskStream):
-            return security.with_status(super()._create_response(context, handler_result), handler_result)
-        frames = handler_result.sse(context.state.get("request_id"))
-        return EventSourceResponse(
-            frames, ping=PING_SECONDS, send_timeout=self._settings.send_timeout, headers={"Cache-Control": "no-store"}
-        )
-
-    def _generate_error_response(self, request_id: Any, error: Any) -> JSONResponse:
-        answer = super()._generate_error_response(request_id, error)
-        security.with_status(answer, json.loads(bytes(answer.body)))
-        return answer
-
-
-class _ContextBuilder(DefaultServerCallContextBuilder):
-    def build(self, request: Request) -> ServerCallContext:
-        context = super().build(request)
-        for name in SECRET_HEADERS:
-            context.state["headers"].pop(name, None)
-        context.state["headers"].setdefault("a2a-version", request.query_params.get("A2A-Version", ""))
-        context.state["face"], context.state["principal"] = request.state.face, request.state.principal
-        return context
-
-
-def _rpc_error(status: int, code: int, message: str) -> Response:
-    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
-    return Response(json.dumps(body), status, media_type="application/json")
+            await self.admission.admit(request, "application/json")
+            if request.state.json is None:
+                raise Refused(400, JSONParseError("The body is empty."))
+        except Refused as exc:
+            return exc.jsonrpc()
+        return await self.dispatcher.answer(request)

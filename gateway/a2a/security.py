@@ -6,14 +6,11 @@ the handler refuses is entered into the SDK's tables, so that each of its transp
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from a2a.server.jsonrpc_models import JSONRPCError
 from a2a.server.request_handlers.response_helpers import EXCEPTION_MAP
 from a2a.utils import errors as sdk
-from a2a.utils.error_handlers import build_error_details
-from starlette.responses import Response
 
 from gateway.a2a.cards import Face
 from gateway.auth.oidc import discovery_url
@@ -62,19 +59,6 @@ def a2a_error(exc: SwitchboardError) -> sdk.A2AError:
     return sdk.InternalError("The agent could not answer.")
 
 
-def refused(exc: SwitchboardError) -> Response:
-    """The answer to a request that was refused before its body was read."""
-    error = a2a_error(exc)
-    body: Json = {
-        "code": sdk.JSON_RPC_ERROR_CODE_MAP[type(error)],
-        "message": error.message,
-        "data": build_error_details(error),
-    }
-    status = sdk.A2A_ERROR_MAPPING[type(error)].http_code
-    answer = json.dumps({"jsonrpc": "2.0", "id": None, "error": body})
-    return Response(answer, status, refusal_headers(exc), "application/json")
-
-
 def refusal_headers(exc: SwitchboardError) -> dict[str, str]:
     """The headers that belong to a refusal, whatever the transport over HTTP."""
     headers = {"Cache-Control": "no-store"}
@@ -90,17 +74,6 @@ def refusal_headers(exc: SwitchboardError) -> dict[str, str]:
 def challenge(wrong: bool = False) -> str:
     """RFC 6750, section 3."""
     return 'Bearer realm="agents"' + (', error="invalid_token"' if wrong else "")
-
-
-def with_status(response: Response, body: Any) -> Response:
-    """A JSON-RPC answer of the SDK's dispatcher, which says 200 to everything, with the status of a refusal."""
-    error = body.get("error") if isinstance(body, dict) else None
-    match error:
-        case {"code": -32012}:
-            response.status_code, response.headers["WWW-Authenticate"] = 401, challenge()
-        case {"code": -32015, "data": [{"metadata": {"retryAfter": str(seconds)}}, *_]}:
-            response.status_code, response.headers["Retry-After"] = 429, seconds
-    return response
 
 
 # -- cards
