@@ -63,9 +63,11 @@ class Client:
     owner_key: str = ""
     http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60))
 
-    async def sign_in(self, name: str = "tester") -> None:
-        """Every call from now on is that caller's."""
-        self.http.headers["X-API-Key"] = (await self.owner("callers.add", name=name))["key"]
+    async def sign_in(self, key: str = "") -> str:
+        """Every call from now on is that of one caller, known by its key; registered now if there is none yet."""
+        key = key or (await self.owner("callers.add", name="tester"))["key"]
+        self.http.headers["X-API-Key"] = key
+        return key
 
     async def rpc(self, agent: str, method: str, params: Json, headers: Mapping[str, str] = {}) -> Json:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -168,6 +170,7 @@ class GatewayProcess:
     data_dir: Path
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    caller_key: str = ""  # of a caller that was registered, for whoever signs in after a restart
     process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -105,7 +105,7 @@ class Handler(RequestHandler):
         size = params.page_size if params.HasField("page_size") else PAGE
         if not 1 <= size <= MAX_PAGE:
             raise InvalidParamsError(f"pageSize {size} is not between 1 and {MAX_PAGE}.")
-        since = params.status_timestamp_after
+        since, history = params.status_timestamp_after, _history(params)
         with _a2a_errors():
             tasks, token, total = await self.tasks.list(
                 _caller(context),
@@ -115,7 +115,6 @@ class Handler(RequestHandler):
                 limit=size,
                 token=params.page_token,
             )
-        history = _history(params)
         listed = [_task(task, history, artifacts=params.include_artifacts) for task in tasks]
         return pb.ListTasksResponse(tasks=listed, next_page_token=token, page_size=size, total_size=total)
 
@@ -279,13 +278,14 @@ def _state(number: int) -> str:
 
 
 def _history(params: Any) -> int | None:
-    return params.history_length if params.HasField("history_length") else None
+    length: int | None = params.history_length if params.HasField("history_length") else None
+    if length is not None and length < 0:
+        raise InvalidParamsError(f"historyLength {length} is negative.")
+    return length
 
 
 def _task(task: Json, history: int | None = None, *, artifacts: bool = True) -> pb.Task:
     if history is not None:
-        if history < 0:
-            raise InvalidParamsError(f"historyLength {history} is negative.")
         task = {**task, "history": task["history"][-history:] if history else []}
     if not artifacts:
         task = {key: value for key, value in task.items() if key != "artifacts"}

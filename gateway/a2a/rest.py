@@ -56,12 +56,12 @@ def _guarded(endpoint: Endpoint, version: Version, admission: Admission) -> Endp
             request.state.version = spoken(request.headers.get(HEADER), request.query_params.get(HEADER))
             require(version, request.state.version, f"The path {request.url.path[:200]}")
             answer: Response = await endpoint(request)
-            for exc in request.state.refused:
-                raise Refused.by(exc)
         except Refused as exc:
             return exc.rest(version)
         except A2AError as exc:
-            return Refused.of(exc).rest(version)
+            answer = Refused.of(exc).rest(version)
+        for refused in request.state.refused:
+            return Refused.by(refused).rest(version)
         return answer
 
     return call

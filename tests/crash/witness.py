@@ -25,6 +25,7 @@ _OPENING = re.compile(r"\ATurn \d+\. Before this you said: .*\n")
 @asynccontextmanager
 async def calling(gateway: GatewayProcess) -> AsyncIterator[Client]:
     client = gateway.client()
+    gateway.caller_key = await client.sign_in(gateway.caller_key)
     try:
         yield client
     finally:

@@ -159,7 +159,7 @@ async def test_the_default_agents_card_stands_at_the_root(tmp_path: Path) -> Non
         own = await gateway.http.get(f"{gateway.url}/agents/hello/.well-known/agent-card.json")
         assert (root.content, root.headers["etag"]) == (own.content, own.headers["etag"])
         assert root.json()["supportedInterfaces"][0]["url"] == f"{gateway.url}/agents/hello"
-        await gateway.owner("agent.update", name="hello", changes={"public": False})
+        await gateway.owner("agent.delete", name="hello")
         assert (await gateway.http.get(f"{gateway.url}/.well-known/agent-card.json")).status_code == 404
 
 
