@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
     queue_limit: int = Field(1000, ge=1, description="Turns that may wait; more are refused.")
     send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
+    oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
+    oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
+    oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
     default_agent: str = Field(
         "", description="Agent whose card stands at the root, /.well-known/agent-card.json. Default: none."
     )
@@ -71,6 +74,10 @@ class Settings(BaseSettings):
     @property
     def owner_key_file(self) -> Path:
         return self.data_dir / "owner.key"
+
+    @property
+    def callers_key_file(self) -> Path:
+        return self.data_dir / "callers.key"
 
     @property
     def card_key_file(self) -> Path:

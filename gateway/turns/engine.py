@@ -7,7 +7,7 @@ more than `concurrency` at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -62,13 +62,20 @@ class Engine:
 
     # -- what the callers' side asks for
 
-    async def accept(self, agent_id: str, version: int, principal: str, new: Inbound) -> queue.Accepted:
-        """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable."""
-        limit = self.settings.queue_limit
-        accepted: queue.Accepted = await self.log.database.write(
-            lambda conn: queue.accept(conn, agent_id, version, principal, new, limit),
-            lambda accepted: self.log.hub.publish(accepted.batch),
-        )
+    async def accept(
+        self, agent_id: str, version: int, principal: str, new: Inbound, check: Callable[[Connection], None] | None = None
+    ) -> queue.Accepted:
+        """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable, and what `check` raises.
+
+        `check` is asked in the same transaction, so that of two messages at once it sees one in the other's wake.
+        """
+
+        def op(conn: Connection) -> queue.Accepted:
+            if check is not None:
+                check(conn)
+            return queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
+
+        accepted: queue.Accepted = await self.log.database.write(op, lambda accepted: self.log.hub.publish(accepted.batch))
         self._work.set()
         return accepted
 
