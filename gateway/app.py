@@ -9,6 +9,8 @@
       -> log.store.append        numbered and committed, then
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
+      -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
+                                 transaction of the event, what is sent is made from the log by a2a.push
 
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
@@ -33,11 +35,17 @@ from adapters.profile import Profile
 from adapters.registration import profiles
 from gateway.a2a.cards import card
 from gateway.a2a.handler import Handler
+from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
+from gateway.a2a.tasks import Tasks
 from gateway.agents import Agents, face_of
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
+from gateway.deliver import outbox
+from gateway.deliver.guard import Guard
+from gateway.deliver.sender import Sender
+from gateway.deliver.worker import Courier
 from gateway.errors import SwitchboardError
 from gateway.log.store import Log
 from gateway.owner.border import load_secrets
@@ -58,12 +66,23 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     agents = Agents(database, secrets)
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
-    handler = Handler(log, engine, settings)
+    tasks, guard = Tasks(database), Guard.allowing(settings.allow_private_hosts)
+    push = Push(log, tasks, secrets, guard)
+    handler = Handler(log, engine, settings, tasks, push)
+    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
+    log.within.append(outbox.enqueue)
+    log.after.append(courier.wake)
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
+
+    async def webhooks_check() -> Check:
+        found = await database.read(outbox.counts)
+        dead, waiting = found.get("dead", 0), sum(found.get(state, 0) for state in outbox.OPEN)
+        fix = "See: switchboard webhooks deliveries --state dead"
+        return Check("webhooks", not dead, f"{waiting} deliveries wait, {dead} were given up", fix, required=False)
 
     owner = Owner(
         database=database,
@@ -72,7 +91,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         profiles=runtimes,
         card=lambda record: card(face_of(record), settings.url),
         cancel=engine.cancel_session,
-        more_checks=(engine_check,),
+        more_checks=(engine_check, webhooks_check),
     )
 
     @asynccontextmanager
@@ -83,6 +102,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             log_.info("started", url=settings.url, database=settings.database, hello=hello)
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
+                await group.start(courier.run)
                 yield
                 group.cancel_scope.cancel()
         finally:

@@ -31,6 +31,13 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
     queue_limit: int = Field(1000, ge=1, description="Turns that may wait; more are refused.")
     send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
+    allow_private_hosts: str = Field(
+        "", description="Hosts, addresses and CIDRs, between commas, that webhooks may reach though they are not public."
+    )
+    webhook_seconds: float = Field(15, gt=0, description="How long a webhook may take to answer.")
+    webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
+    webhook_backoff_seconds: float = Field(5, gt=0, description="Pause after the first failed try; it doubles, to an hour.")
+    webhook_concurrency: int = Field(64, ge=1, le=1024, description="Deliveries that are made at the same time.")
     log_json: bool | None = Field(None, description="Log as JSON lines. Default: only where stderr is no terminal.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 

@@ -40,7 +40,7 @@ def card(face: Face, origin: str) -> Json:
         "description": face.description or f"The agent {face.name}.",
         "version": str(face.edition),
         "supportedInterfaces": [{"url": agent_url(face.name, origin), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
-        "capabilities": {"streaming": True, "pushNotifications": False, "extensions": [extension], "extendedAgentCard": False},
+        "capabilities": {"streaming": True, "pushNotifications": True, "extensions": [extension], "extendedAgentCard": False},
         "defaultInputModes": TEXT_MODES,
         "defaultOutputModes": TEXT_MODES,
         "skills": [skill_json(skill) for skill in face.skills] or [_default_skill(face)],

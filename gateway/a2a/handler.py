@@ -7,7 +7,7 @@ transport tells the same story.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -22,14 +22,16 @@ from a2a.utils.errors import (
     InternalError,
     InvalidParamsError,
     InvalidRequestError,
-    PushNotificationNotSupportedError,
     TaskNotCancelableError,
     TaskNotFoundError,
     UnsupportedOperationError,
 )
+from a2a.utils.proto_utils import validate_proto_required_fields
 from google.protobuf.json_format import MessageToDict, ParseDict  # type: ignore[import-untyped]  # has no stubs
+from sqlalchemy import Connection
 
 from gateway.a2a.cards import Face
+from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.stream import TaskStream
 from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
@@ -47,15 +49,17 @@ MAX_PAGE = 100
 PAGE = 50
 MAX_PARTS = 1000
 
+Within = Callable[[Connection, Accepted], object]
+
 log_ = structlog.get_logger("switchboard.a2a")
 
 
 class Handler(RequestHandler):
     """The agent and the principal of a call stand in its context's state: `face`, `principal`."""
 
-    def __init__(self, log: Log, engine: Engine, settings: Settings) -> None:
+    def __init__(self, log: Log, engine: Engine, settings: Settings, tasks: Tasks, push: Push) -> None:
         self.log, self.engine, self.settings = log, engine, settings
-        self.tasks = Tasks(log.database)
+        self.tasks, self.push = tasks, push
 
     # -- messages
 
@@ -147,19 +151,38 @@ class Handler(RequestHandler):
         async for event in _events(stream):
             yield event
 
+    # -- push notifications
+
+    async def on_create_task_push_notification_config(
+        self, params: pb.TaskPushNotificationConfig, context: ServerCallContext
+    ) -> pb.TaskPushNotificationConfig:
+        validate_proto_required_fields(params)
+        with _a2a_errors():
+            return await self.push.create(_caller(context), params, context)
+
+    async def on_get_task_push_notification_config(
+        self, params: pb.GetTaskPushNotificationConfigRequest, context: ServerCallContext
+    ) -> pb.TaskPushNotificationConfig:
+        if version_of(context) != OLD:  # which may leave out the config's id
+            validate_proto_required_fields(params)
+        with _a2a_errors():
+            return await self.push.get(_caller(context), params.task_id, params.id)
+
+    @validate_request_params
+    async def on_list_task_push_notification_configs(
+        self, params: pb.ListTaskPushNotificationConfigsRequest, context: ServerCallContext
+    ) -> pb.ListTaskPushNotificationConfigsResponse:
+        with _a2a_errors():
+            return await self.push.list(_caller(context), params.task_id)
+
+    @validate_request_params
+    async def on_delete_task_push_notification_config(
+        self, params: pb.DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
+    ) -> None:
+        with _a2a_errors():
+            await self.push.delete(_caller(context), params.task_id, params.id)
+
     # -- what this gateway does not offer
-
-    async def on_create_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
-
-    async def on_get_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
-
-    async def on_list_task_push_notification_configs(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
-
-    async def on_delete_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
 
     async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> NoReturn:
         raise ExtendedAgentCardNotConfiguredError
@@ -169,8 +192,21 @@ class Handler(RequestHandler):
     async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
         face: Face = context.state["face"]
         new = self._inbound(params.message)
-        accepted = await self.engine.accept(face.agent_id, face.version, context.state["principal"], new)
+        within = await self._inline_config(params, context)
+        accepted = await self.engine.accept(face.agent_id, face.version, context.state["principal"], new, within)
         return accepted, new.body()
+
+    async def _inline_config(self, params: pb.SendMessageRequest, context: ServerCallContext) -> Within | None:
+        """The push config that comes with a message, checked: what keeps it in the transaction of the message."""
+        if not params.configuration.HasField("task_push_notification_config"):
+            return None
+        config = params.configuration.task_push_notification_config
+        if config.task_id and config.task_id != params.message.task_id:
+            raise InvalidParamsError("The taskId of a message's push notification config is left out.")
+        if not config.url:
+            raise InvalidParamsError("The push notification config has no url.")
+        wanted, caller = await self.push.wanted(config, context), _caller(context)
+        return lambda conn, accepted: self.push.save(conn, caller, accepted.task_id, wanted)
 
     def _inbound(self, message: pb.Message) -> Inbound:
         if message.role == pb.ROLE_AGENT:

@@ -20,6 +20,7 @@ from gateway.cli.serve import serve
 from gateway.cli.sessions import sessions
 from gateway.cli.shell import Group, flush
 from gateway.cli.talk import CTRL_C, call, chat
+from gateway.cli.webhooks import webhooks
 from gateway.errors import SwitchboardError, UsageError
 
 
@@ -44,7 +45,7 @@ def cli() -> None:
     """Publish agents as A2A endpoints and choose what they run on."""
 
 
-for command in (serve, agent, call, chat, sessions, runtimes, doctor):
+for command in (serve, agent, call, chat, sessions, webhooks, runtimes, doctor):
     cli.add_command(command)
 
 

@@ -7,7 +7,7 @@ more than `concurrency` at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -61,13 +61,26 @@ class Engine:
 
     # -- what the callers' side asks for
 
-    async def accept(self, agent_id: str, version: int, principal: str, new: Inbound) -> queue.Accepted:
-        """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable."""
-        limit = self.settings.queue_limit
-        accepted: queue.Accepted = await self.log.database.write(
-            lambda conn: queue.accept(conn, agent_id, version, principal, new, limit),
-            lambda accepted: self.log.hub.publish(accepted.batch),
-        )
+    async def accept(
+        self,
+        agent_id: str,
+        version: int,
+        principal: str,
+        new: Inbound,
+        within: Callable[[Connection, queue.Accepted], object] | None = None,
+    ) -> queue.Accepted:
+        """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable.
+
+        `within` is called in the same transaction; if it raises, nothing is stored.
+        """
+
+        def op(conn: Connection) -> queue.Accepted:
+            accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
+            if within is not None:
+                within(conn, accepted)
+            return accepted
+
+        accepted = await self.log.database.write(op, lambda accepted: self.log.hub.publish(accepted.batch))
         self._work.set()
         return accepted
 
