@@ -40,8 +40,9 @@ class Agents:
 
         return await self.database.read(op)
 
-    async def faces(self) -> list[Face]:
-        return await self.database.read(lambda conn: [face_of(record) for record in repo.listing(conn)])
+    async def faces(self, after: str, limit: int) -> list[Face]:
+        """Agents whose names come after `after`, by name; private ones too."""
+        return await self.database.read(lambda conn: [face_of(record) for record in repo.page(conn, after, limit)])
 
     def spec(self, conn: Connection, agent_id: str, version: int) -> AgentSpec:
         """An agent version ready to run, its secrets opened."""
@@ -86,6 +87,12 @@ def face_of(record: repo.AgentRecord) -> Face:
         public=record.makeup.public,
         edition=record.edition,
         updated_at=record.edition_at,
+        provider=record.makeup.provider,
+        documentation_url=record.makeup.documentation_url,
+        icon_url=record.makeup.icon_url,
+        input_modes=tuple(record.makeup.input_modes),
+        output_modes=tuple(record.makeup.output_modes),
+        tags=tuple(record.makeup.tags),
     )
 
 

@@ -12,6 +12,7 @@
       -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
                                  transaction of the event, what is sent is made from the log by a2a.push
 
+Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
 
@@ -33,8 +34,9 @@ from starlette.routing import Route
 
 from adapters.profile import Profile
 from adapters.registration import profiles
-from gateway.a2a.cards import card
+from gateway.a2a.discovery import routes as discovery_routes
 from gateway.a2a.handler import Handler
+from gateway.a2a.published import Cards
 from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
 from gateway.a2a.tasks import Tasks
@@ -48,7 +50,7 @@ from gateway.deliver.sender import Sender
 from gateway.deliver.worker import Courier
 from gateway.errors import SwitchboardError
 from gateway.log.store import Log
-from gateway.owner.border import load_secrets
+from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.settings import Settings
@@ -64,6 +66,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     database = Database(settings.database)
     secrets = load_secrets(settings)
     agents = Agents(database, secrets)
+    cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
     tasks, guard = Tasks(database), Guard.allowing(settings.allow_private_hosts)
@@ -89,7 +92,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         settings=settings,
         secrets=secrets,
         profiles=runtimes,
-        card=lambda record: card(face_of(record), settings.url),
+        card=lambda record: cards.json(face_of(record)),
+        card_keys=cards.keys,
         cancel=engine.cancel_session,
         more_checks=(engine_check, webhooks_check),
     )
@@ -111,6 +115,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     routes = [
         Route("/health", health, methods=["GET"]),
+        *discovery_routes(cards, agents),
         *callers_routes(handler, agents, settings),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]

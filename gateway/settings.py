@@ -38,6 +38,19 @@ class Settings(BaseSettings):
     webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
     webhook_backoff_seconds: float = Field(5, gt=0, description="Pause after the first failed try; it doubles, to an hour.")
     webhook_concurrency: int = Field(64, ge=1, le=1024, description="Deliveries that are made at the same time.")
+    default_agent: str = Field(
+        "", description="Agent whose card stands at the root, /.well-known/agent-card.json. Default: none."
+    )
+    provider_organization: str = Field("", description="Provider on the cards of agents that name none of their own.")
+    provider_url: str = Field(
+        "", pattern=r"^(https?://[^\s@]+)?$", description="That provider's page. Default: the public URL."
+    )
+    retired_key_days: float = Field(
+        30,
+        ge=0,
+        le=3650,
+        description="How long the public half of a rotated card key stays published, so that old cards verify.",
+    )
     log_json: bool | None = Field(None, description="Log as JSON lines. Default: only where stderr is no terminal.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
@@ -50,12 +63,21 @@ class Settings(BaseSettings):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
+    def provider(self) -> dict[str, str] | None:
+        organization = self.provider_organization
+        return {"organization": organization, "url": self.provider_url or self.url} if organization else None
+
+    @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'switchboard.db'}"
 
     @property
     def owner_key_file(self) -> Path:
         return self.data_dir / "owner.key"
+
+    @property
+    def card_key_file(self) -> Path:
+        return self.data_dir / "cards.key"
 
     @property
     def sessions_dir(self) -> Path:

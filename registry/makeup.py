@@ -27,6 +27,12 @@ class Makeup:
     prompt: str = ""
     description: str = ""
     skills: list[dict[str, Any]] = field(default_factory=list)
+    provider: dict[str, str] | None = None
+    documentation_url: str | None = None
+    icon_url: str | None = None
+    input_modes: list[str] = field(default_factory=list)  # empty: what the gateway takes by default
+    output_modes: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
     limits: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
@@ -62,7 +68,19 @@ class Makeup:
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Makeup))
-FACE = frozenset({"description", "skills", "public"})  # what callers may see
+FACE = frozenset(  # what callers may see
+    {
+        "description",
+        "skills",
+        "provider",
+        "documentation_url",
+        "icon_url",
+        "input_modes",
+        "output_modes",
+        "tags",
+        "public",
+    }
+)
 
 
 def differing(old: Makeup, new: Makeup) -> list[str]:

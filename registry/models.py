@@ -40,6 +40,12 @@ class AgentVersion(SQLModel, table=True):
     prompt: str = Field(default="", sa_column=Column(Text, nullable=False))
     description: str = Field(default="", sa_column=Column(Text, nullable=False))
     skills: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    provider: dict[str, str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    documentation_url: str | None = Field(default=None, sa_column=Column(Text))
+    icon_url: str | None = Field(default=None, sa_column=Column(Text))
+    input_modes: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
+    output_modes: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
+    tags: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
     limits: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     env: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # NAME -> sealed value
     command: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))

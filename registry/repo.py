@@ -115,6 +115,12 @@ def listing(conn: Connection) -> list[AgentRecord]:
     return [_record(row) for row in conn.execute(_living().order_by(_AGENT.c.name))]
 
 
+def page(conn: Connection, after: str, limit: int) -> list[AgentRecord]:
+    """Living agents whose names come after `after`, by name."""
+    page = _living().where(_AGENT.c.name > after).order_by(_AGENT.c.name).limit(limit)
+    return [_record(row) for row in conn.execute(page)]
+
+
 def versions(conn: Connection, name: str) -> list[AgentRecord]:
     """The agent's versions, newest first. Raises Missing."""
     agent = get(conn, name)

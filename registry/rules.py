@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from registry import catalog
 
@@ -86,6 +87,9 @@ _DANGEROUS = frozenset(_DANGEROUS_NAMES.split())
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MODEL = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127})")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+MAX_URL = 2048
+_TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
+_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:; ?{_TOKEN}=[A-Za-z0-9._+-]{{1,127}}){{0,5}}")
 
 
 def check_name(name: str) -> None:
@@ -102,6 +106,7 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     warnings = check_model(makeup.model, runtime)
     check_text("prompt", makeup.prompt)
     check_text("description", makeup.description)
+    check_face(makeup)
     check_unique("skill", [skill["id"] for skill in makeup.skills])
     check_unique("MCP server", [server["name"] for server in makeup.mcp_servers])
     check_limits(makeup.limits)
@@ -164,6 +169,32 @@ def check_text(field: str, text: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_PROMPT:
         raise Invalid(f"The {field} has {size} bytes; {MAX_PROMPT} are allowed.", "Shorten it.")
+
+
+def check_face(makeup: Makeup) -> None:
+    """What stands on the card beside texts."""
+    urls = {"documentation_url": makeup.documentation_url, "icon_url": makeup.icon_url}
+    urls["provider.url"] = makeup.provider["url"] if makeup.provider else None
+    for name, url in urls.items():
+        if url is not None:
+            check_url(name, url)
+    for name, modes in (("input_modes", makeup.input_modes), ("output_modes", makeup.output_modes)):
+        for mode in modes:
+            if not _MEDIA_TYPE.fullmatch(mode):
+                raise Invalid(f"{name}: {mode[:100]!r} is no media type.", "Write it like 'text/plain'.")
+        check_unique(name.replace("_modes", " mode"), modes)
+    check_unique("tag", makeup.tags)
+
+
+def check_url(name: str, url: str) -> None:
+    """An address anybody may see and open: http(s), and no password in it."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0 and "@" not in parts.netloc
+    except ValueError:
+        good = False
+    if not good or len(url) > MAX_URL or not url.isprintable() or " " in url:
+        raise Invalid(f"{name}: {url[:100]!r} is no http or https URL.", "Write it like 'https://example.com/page'.")
 
 
 def check_unique(what: str, ids: Iterable[str]) -> None:

@@ -25,6 +25,13 @@ class Skill(_Shape):
     examples: list[Text] = Field(default_factory=list, max_length=50)
 
 
+class Provider(_Shape):
+    """Who offers the agent."""
+
+    organization: Line
+    url: str
+
+
 class McpServer(_Shape):
     """An MCP server: started by `command`, or reached at `url`. Values of `env` and `headers` are secrets."""
 

@@ -1,11 +1,12 @@
-"""An agent's public face: its card and its line in the directory. Nothing here knows the runtime or the model."""
+"""An agent's public face: its card, its line in the directory, its links in the catalogue.
+
+Nothing here knows the runtime or the model. A card holds no empty value, so that every reader arrives at the same
+canonical form of it (see signing).
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from email.utils import formatdate
 from typing import Any
 
 from gateway.a2a.extension import TOOL_EVENTS
@@ -26,34 +27,63 @@ class Face:
     public: bool
     edition: int  # version of the public face alone: a change of the runtime does not show
     updated_at: int  # of the public face; microseconds since the epoch
+    provider: Json | None = None
+    documentation_url: str | None = None
+    icon_url: str | None = None
+    input_modes: tuple[str, ...] = ()
+    output_modes: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
-def card(face: Face, origin: str) -> Json:
-    """The A2A agent card (spec v1.0, section 4.4)."""
+def card(
+    face: Face, origin: str, *, provider: Json | None = None, security: Json | None = None, extended: bool = False
+) -> Json:
+    """The A2A agent card (spec v1.0, section 4.4), unsigned.
+
+    `provider` stands on the cards of agents that have none of their own; `security` holds securitySchemes and
+    securityRequirements; `extended`: whether signed-in callers can get more.
+    """
     extension = {
         "uri": TOOL_EVENTS,
         "description": "Working statuses carry a data part with the tool call or its result.",
-        "required": False,
     }
-    return {
+    made = {
         "name": face.name,
         "description": face.description or f"The agent {face.name}.",
         "version": str(face.edition),
         "supportedInterfaces": [{"url": agent_url(face.name, origin), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
-        "capabilities": {"streaming": True, "pushNotifications": True, "extensions": [extension], "extendedAgentCard": False},
-        "defaultInputModes": TEXT_MODES,
-        "defaultOutputModes": TEXT_MODES,
-        "skills": [skill_json(skill) for skill in face.skills] or [_default_skill(face)],
+        "provider": face.provider or provider,
+        "documentationUrl": face.documentation_url,
+        "iconUrl": face.icon_url,
+        "capabilities": {
+            "streaming": True,
+            "pushNotifications": True,
+            "extensions": [extension],
+            "extendedAgentCard": extended,
+        },
+        **(security or {}),
+        "defaultInputModes": list(face.input_modes) or TEXT_MODES,
+        "defaultOutputModes": list(face.output_modes) or TEXT_MODES,
+        "skills": skills(face),
     }
+    return _filled(made)
 
 
-def skill_json(skill: Json) -> Json:
-    keys = ("id", "name", "description", "tags", "examples", "inputModes", "outputModes")
-    return {key: skill[key] for key in keys if key in skill}
+def skills(face: Face) -> list[Json]:
+    """The skills as the card shows them; an agent without any can be talked to. The agent's tags stand on each."""
+    chat = {"id": "chat", "name": "Chat", "description": f"Talk to {face.name} and have it work.", "tags": ["chat"]}
+    return [_skill(skill, face.tags) for skill in face.skills or (chat,)]
 
 
-def _default_skill(face: Face) -> Json:
-    return {"id": "chat", "name": "Chat", "description": f"Talk to {face.name} and have it work.", "tags": ["chat"]}
+def _skill(skill: Json, tags: tuple[str, ...]) -> Json:
+    mine = list(dict.fromkeys([*skill.get("tags", ()), *tags])) or [skill["id"]]  # a skill must have some
+    description = skill.get("description") or skill["name"]
+    examples = [example for example in skill.get("examples", ()) if example]
+    return _filled({"id": skill["id"], "name": skill["name"], "description": description, "tags": mine, "examples": examples})
+
+
+def _filled(values: Json) -> Json:
+    return {name: value for name, value in values.items() if value not in (None, "", [], {})}
 
 
 def agent_url(name: str, origin: str) -> str:
@@ -65,18 +95,21 @@ def card_url(name: str, origin: str) -> str:
 
 
 def directory_entry(face: Face, origin: str) -> Json:
+    shown = skills(face)
     return {
         "name": face.name,
         "description": face.description,
         "url": agent_url(face.name, origin),
         "cardUrl": card_url(face.name, origin),
-        "skills": [skill["name"] for skill in face.skills if "name" in skill],
+        "skills": [skill["name"] for skill in shown],
+        "tags": list(dict.fromkeys(tag for skill in shown for tag in skill["tags"])),
     }
 
 
-def cached(body: Json, updated_at: int) -> tuple[bytes, dict[str, str]]:
-    """A document's bytes with ETag, Last-Modified and Cache-Control."""
-    data = json.dumps(body, ensure_ascii=False).encode()
-    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    modified = formatdate(updated_at / 1e6, usegmt=True)
-    return data, {"ETag": etag, "Last-Modified": modified, "Cache-Control": "public, max-age=60"}
+def catalog_entry(face: Face, origin: str) -> Json:
+    """An agent's links (RFC 9727, RFC 9264)."""
+    entry: Json = {"anchor": agent_url(face.name, origin)}
+    entry["service-desc"] = [{"href": card_url(face.name, origin), "type": "application/json"}]
+    if face.documentation_url:
+        entry["service-doc"] = [{"href": face.documentation_url}]
+    return entry

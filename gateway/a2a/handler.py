@@ -27,13 +27,14 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 from a2a.utils.proto_utils import validate_proto_required_fields
-from google.protobuf.json_format import MessageToDict, ParseDict  # type: ignore[import-untyped]  # has no stubs
+from google.protobuf.json_format import Error as JsonError  # type: ignore[import-untyped]  # has no stubs
+from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import Connection
 
 from gateway.a2a.cards import Face
 from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.stream import TaskStream
-from gateway.a2a.tasks import Caller, Tasks
+from gateway.a2a.tasks import ACTIVE, Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
 from gateway.clock import new_id
 from gateway.errors import Conflict, NotFound, SwitchboardError, Unavailable, UsageError
@@ -79,10 +80,8 @@ class Handler(RequestHandler):
             at = Position(accepted.seq)
             stream = TaskStream(self.log, self.tasks, accepted.task_id, accepted.session_id, at)
             if params.message.task_id:
-                found = await self.tasks.get(_caller(context), accepted.task_id)
-                stream.first = found.task
-                stream.begun = _artifact_ids(found.task)
-                stream.after = found.position
+                stream.first = await self.tasks.at(accepted.task_id, accepted.seq)
+                stream.begun = _artifact_ids(stream.first)
             else:
                 message = user_message(body, accepted.task_id, accepted.session_id)
                 stream.first = task_json(accepted.task_id, accepted.session_id, "submitted", accepted.at, [message])
@@ -111,7 +110,7 @@ class Handler(RequestHandler):
             tasks, token, total = await self.tasks.list(
                 _caller(context),
                 context_id=params.context_id,
-                state=pb.TaskState.Name(params.status) if params.status else "",
+                state=_state(params.status),
                 since_us=since.ToMicroseconds() if params.HasField("status_timestamp_after") else 0,
                 limit=size,
                 token=params.page_token,
@@ -136,9 +135,11 @@ class Handler(RequestHandler):
             found = await self.tasks.get(_caller(context), params.id)
             last = _last_event_id(context)
             if last is not None:
+                if last.seq > found.position.seq:
+                    raise InvalidRequestError(f"Last-Event-ID {last.seq} is not an id of this stream.")
                 stream = TaskStream(self.log, self.tasks, params.id, found.session_id, last)
                 stream.begun = await self.tasks.artifacts_at(found.session_id, params.id, last.seq)
-                stream.live = found.state not in TERMINAL
+                stream.live = found.state in ACTIVE
                 return stream
             if found.state in TERMINAL:
                 raise UnsupportedOperationError(f"Task {params.id!r} has ended as {found.state}.")
@@ -215,7 +216,7 @@ class Handler(RequestHandler):
             raise InvalidParamsError(f"The message has {len(message.parts)} parts; at most {MAX_PARTS} are taken.")
         parts = tuple(_part(part) for part in message.parts)
         self._check_text("".join(part["text"] for part in parts if "text" in part))
-        metadata = MessageToDict(message.metadata) if message.HasField("metadata") else {}
+        metadata = _json(message.metadata) if message.HasField("metadata") else {}
         return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
 
     def _check_text(self, text: str) -> None:
@@ -269,8 +270,21 @@ def _part(part: pb.Part) -> Json:
         raise InvalidParamsError("A part has no content; it needs one of text, data.")
     if kind not in ("text", "data"):
         raise ContentTypeNotSupportedError(f"This agent takes text and data parts, no {kind} parts.")
-    made: Json = MessageToDict(part)
+    return _json(part)
+
+
+def _json(message: Any) -> Json:
+    try:
+        made: Json = MessageToDict(message)
+    except (JsonError, ValueError) as exc:
+        raise InvalidParamsError("The message holds a number that JSON does not have, such as NaN or 1e999.") from exc
     return made
+
+
+def _state(number: int) -> str:
+    if number not in pb.TaskState.values():
+        raise InvalidParamsError(f"status {number} is not a state of a task.")
+    return pb.TaskState.Name(number) if number else ""
 
 
 def _history(params: Any) -> int | None:

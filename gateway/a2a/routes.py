@@ -1,4 +1,4 @@
-"""The callers' HTTP surface: directory, cards, and the JSON-RPC endpoint of every agent.
+"""The callers' HTTP surface: the JSON-RPC endpoint of every agent. Directory and cards are in discovery.
 
 The SDK's dispatcher reads JSON-RPC and answers; the two streaming methods are answered by our own SSE, with ids. What
 the dispatcher does not guard is checked here first: size, nesting, content type, the agent's name.
@@ -18,10 +18,10 @@ from a2a.utils import constants
 from a2a.utils.version_validator import validate_version
 from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.a2a.cards import Face, cached, card, directory_entry
+from gateway.a2a.cards import Face
 from gateway.a2a.handler import Handler
 from gateway.a2a.stream import TaskStream
 from gateway.settings import Settings
@@ -33,14 +33,11 @@ ANONYMOUS = "anonymous"
 
 class Directory(Protocol):
     async def face(self, name: str) -> Face | None: ...
-    async def faces(self) -> list[Face]: ...
 
 
 def routes(handler: Handler, directory: Directory, settings: Settings) -> list[Route]:
     face = CallersFace(handler, directory, settings)
     return [
-        Route("/agents", face.list, methods=["GET"]),
-        Route("/agents/{name}/.well-known/agent-card.json", face.card, methods=["GET"]),
         Route("/agents/{name}", face.call, methods=["POST"]),
         Route("/agents/{name}/", face.call, methods=["POST"]),
     ]
@@ -51,19 +48,6 @@ class CallersFace:
         self.directory, self.settings = directory, settings
         self.dispatcher = Dispatcher(handler, _ContextBuilder(), settings)
 
-    async def list(self, request: Request) -> Response:
-        faces = [face for face in await self.directory.faces() if face.public]
-        return JSONResponse({"agents": [directory_entry(face, self.settings.url) for face in faces]})
-
-    async def card(self, request: Request) -> Response:
-        face = await self._face(request)
-        if face is None:
-            return _no_agent(request)
-        data, headers = cached(card(face, self.settings.url), face.updated_at)
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(data, media_type="application/json", headers=headers)
-
     async def call(self, request: Request) -> Response:
         face = await self._face(request)
         if face is None:
@@ -71,11 +55,17 @@ class CallersFace:
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return _rpc_error(415, -32005, "The Content-Type must be application/json.")
         try:
-            await checked_body(request, self.settings.max_body_bytes)
+            body = json.loads(await checked_body(request, self.settings.max_body_bytes))
         except BadBody as exc:
             return _rpc_error(exc.status, -32700 if exc.status == 400 else -32600, str(exc))
+        except ValueError as exc:
+            where = f" {exc}." if isinstance(exc, json.JSONDecodeError) else ""
+            return _rpc_error(200, -32700, f"The body is no JSON.{where}")
+        request._json = body  # Starlette's own cache, which the dispatcher reads
         request.state.face, request.state.principal = face, ANONYMOUS
-        return await self.dispatcher.handle_requests(request)
+        answer = await self.dispatcher.handle_requests(request)
+        is_notification = isinstance(body, dict) and "id" not in body
+        return Response(status_code=204) if is_notification else answer
 
     async def _face(self, request: Request) -> Face | None:
         face = await self.directory.face(request.path_params["name"])
@@ -108,13 +98,9 @@ class Dispatcher(JsonRpcDispatcher):
 class _ContextBuilder(DefaultServerCallContextBuilder):
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
+        context.state["headers"].setdefault("a2a-version", request.query_params.get("A2A-Version", ""))
         context.state["face"], context.state["principal"] = request.state.face, request.state.principal
         return context
-
-
-def _no_agent(request: Request) -> Response:
-    name = request.path_params["name"][:80]
-    return JSONResponse({"code": "not_found", "message": f"Agent {name!r} was not found.", "hint": "GET /agents"}, 404)
 
 
 def _rpc_error(status: int, code: int, message: str) -> Response:

@@ -16,9 +16,16 @@ from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log
 from gateway.log.tail import tail
 
+_LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
 
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """JSON on one line, also for clients that end lines wherever Unicode does."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if not text.isascii():
+        for end, escape in _LINE_ENDS.items():
+            text = text.replace(end, escape)
+    return text.encode()
 
 
 class TaskStream:
@@ -29,7 +36,7 @@ class TaskStream:
         self.task_id, self.session_id, self.after = task_id, session_id, after
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
-        self.live = True  # False for a task that has ended: who has read its end already must not wait for another
+        self.live = True  # False for a task that rests: who has read its end already must not wait for another
 
     async def sse(self, request_id: object) -> AsyncIterator[bytes]:
         """SSE frames, a batch of events at a time; ends with the task."""

@@ -1,13 +1,13 @@
 """Tasks as callers see them: found by (agent, principal), folded from the log on demand.
 
-The fold of a task that rests (it has ended, or waits for input) is kept in its row as long as it is the whole story.
+The fold of a long task that rests (it has ended, or waits for input) is kept in its row as long as it is the whole story.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id
 from gateway.db.engine import Database
-from gateway.errors import InvalidParams, NotFound
+from gateway.errors import InvalidParams, NotFound, Unavailable
 from gateway.log.models import EventRow, Task
 from gateway.log.rows import Position
 from gateway.log.store import read
 
 PAGE = 1000
+KEEP_FROM = 100  # events of a task from which on its fold is kept
 ACTIVE = frozenset({"submitted", "working"})
 _task = Task.__table__  # type: ignore[attr-defined]
 _event = EventRow.__table__  # type: ignore[attr-defined]
@@ -50,31 +51,39 @@ class Tasks:
         self._database = database
 
     async def get(self, caller: Caller, task_id: str) -> Found:
-        """Raises NotFound for a wrong id, and for a task that is not the caller's."""
+        """The task as it is. Raises NotFound for a wrong id, and for a task that is not the caller's."""
         mine = (_task.c.id == task_id, _task.c.agent_id == caller.agent_id, _task.c.principal == caller.principal)
 
-        def op(conn: Connection) -> Found:
+        def op(conn: Connection) -> tuple[Found, bool]:
             row = conn.execute(select(_task).where(*mine)).first()
             if row is None:
                 raise NotFound(f"Task {task_id!r} was not found.")
-            return _folded(conn, row)
+            found = _folded(conn, row)
+            return found, row.snapshot is None and _worth_keeping(row, found.position.seq)
 
-        return await self._database.read(op)
+        found, keep = await self._database.read(op)
+        if keep:
+            await self._keep(found.task, found.position.seq)
+        return found
 
     async def at(self, task_id: str, seq: int) -> Json:
-        """The task as it was right after its event `seq`. Kept, when that is where it rests."""
+        """The task as it was right after its event `seq`."""
 
         def op(conn: Connection) -> tuple[Json, bool]:
             row = conn.execute(select(_task).where(_task.c.id == task_id)).one()
             if row.snapshot is not None and row.snapshot_seq == seq:
                 return row.snapshot, False
             fold, _ = _fold(conn, row, seq)
-            return fold.task, row.state not in ACTIVE and row.snapshot_seq == seq
+            return fold.task, _worth_keeping(row, seq)
 
         task, keep = await self._database.read(op)
         if keep:
-            await self._database.write(lambda conn: _keep(conn, task, seq))
+            await self._keep(task, seq)
         return task
+
+    async def _keep(self, task: Json, seq: int) -> None:
+        with suppress(Unavailable):  # it saves the next reader the fold, no more
+            await self._database.write(lambda conn: _keep(conn, task, seq))
 
     async def list(
         self, caller: Caller, *, context_id: str = "", state: str = "", since_us: int = 0, limit: int = 50, token: str = ""
@@ -106,10 +115,16 @@ def _fold(conn: Connection, row: Any, upto: int = 2**62) -> tuple[Fold, Position
 
 
 def _folded(conn: Connection, row: Any) -> Found:
-    if row.snapshot is not None and row.state not in ACTIVE:
-        return Found(row.snapshot, row.state, row.session_id, Position(row.snapshot_seq))
-    fold, position = _fold(conn, row)
-    return Found(fold.task, row.state, row.session_id, position)
+    if row.state in ACTIVE:
+        fold, position = _fold(conn, row)
+        return Found(fold.task, row.state, row.session_id, position)
+    task = row.snapshot or _fold(conn, row, row.snapshot_seq)[0].task
+    return Found(task, row.state, row.session_id, Position(row.snapshot_seq))
+
+
+def _worth_keeping(row: Any, seq: int) -> bool:
+    """Whether a fold up to `seq` is all of a task that rests, and takes longer to make than to keep."""
+    return row.state not in ACTIVE and row.snapshot_seq == seq and seq - row.first_seq >= KEEP_FROM
 
 
 def _keep(conn: Connection, task: Json, seq: int) -> None:
@@ -130,12 +145,13 @@ def _list(conn: Connection, where: list[ColumnElement[bool]], limit: int, token:
 
 
 def _token(row: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps([row.updated_at, row.id]).encode()).decode()
+    return base64.urlsafe_b64encode(f"{row.updated_at} {row.id}".encode()).decode()
 
 
 def _parse_token(token: str) -> tuple[int, str]:
     try:
-        updated_at, id = json.loads(base64.urlsafe_b64decode(token.encode()))
-        return int(updated_at), str(id)
-    except (ValueError, TypeError, binascii.Error) as exc:
+        updated_at, _, id = base64.urlsafe_b64decode(token.encode()).decode().partition(" ")
+        at = int(updated_at)
+    except (ValueError, binascii.Error) as exc:
         raise InvalidParams(f"pageToken {token[:80]!r} is not one this agent gave out.", "Begin without one.") from exc
+    return min(max(at, 0), 2**62), id

@@ -9,15 +9,22 @@ Deliberate: nothing here depends on who reads, so one encoding of an event serve
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
+
+from a2a.types import a2a_pb2 as pb
+from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped]  # has no stubs
 
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.clock import iso
 from gateway.log.rows import Row
 
 Json = dict[str, Any]
+
+MAX_DEPTH = 80  # levels of a part; protobuf reads a hundred of the whole answer
 
 STATES = {
     "submitted": "TASK_STATE_SUBMITTED",
@@ -50,7 +57,7 @@ def update_of(row: Row, *, first: bool = False) -> Json | None:
             return _artifact(row, artifact_id(row.turn_id or ""), "response", [part], append=not first)
         case "artifact":
             body = json.loads(row.body)
-            made = _artifact(row, row.id, body["name"], body["parts"], append=body["append"])
+            made = _artifact(row, _file_id(row, body["name"]), body["name"], _parts(body["parts"]), append=body["append"])
             made["artifactUpdate"]["lastChunk"] = body["last"]
             return made
         case "tool_start" | "tool_result" | "system":
@@ -105,7 +112,8 @@ class Fold:
         match row.type:
             case "message":
                 self._history.append(user_message(json.loads(row.body), self.task_id, self.session_id))
-                self._set(row, "submitted")
+                if self._status["state"] != STATES["working"]:
+                    self._set(row, "submitted")
             case "turn_started":
                 self._set(row, "working")
             case "chunk":
@@ -123,10 +131,10 @@ class Fold:
 
     def _file_artifact(self, row: Row) -> None:
         body = json.loads(row.body)
-        named = next((a for a in self._artifacts.values() if body["append"] and a["name"] == body["name"]), None)
-        if named is None:
-            named = self._artifacts[row.id] = {"artifactId": row.id, "name": body["name"], "parts": []}
-        named["parts"] += body["parts"]
+        id = _file_id(row, body["name"])
+        if id not in self._artifacts or not body["append"]:
+            self._artifacts[id] = {"artifactId": id, "name": body["name"], "parts": []}
+        self._artifacts[id]["parts"] += _parts(body["parts"])
 
     def _done(self, row: Row, body: Json) -> None:
         if not body.get("final", True):
@@ -149,6 +157,24 @@ class Fold:
         if self._artifacts:
             task["artifacts"] = list(self._artifacts.values())
         return task | {"history": self._history}
+
+
+def _file_id(row: Row, name: str) -> str:
+    """One artifact for a name in a turn, so that pieces find what they are appended to."""
+    return f"{artifact_id(row.turn_id or '')}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _parts(parts: list[Json]) -> list[Json]:
+    return [_part(part) for part in parts]
+
+
+def _part(part: Json) -> Json:
+    """A part as a runtime made it; what is no A2A part becomes data, or text where it cannot even be that."""
+    for shape in (part, {"data": part}):
+        with suppress(Exception):  # ParseError, and what else protobuf raises for odd values
+            if ParseDict(shape, pb.Part(), max_recursion_depth=MAX_DEPTH).WhichOneof("content"):
+                return shape
+    return {"text": json.dumps(part, ensure_ascii=False)}
 
 
 def _artifact(row: Row, id: str, name: str, parts: list[Json], *, append: bool) -> Json:

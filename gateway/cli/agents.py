@@ -36,6 +36,9 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--prompt", metavar="TEXT", help="Instructions the agent always follows."),
         click.option("--mode", help="Which way of speaking to the runtime; see: switchboard runtimes list."),
         click.option("--description", metavar="TEXT", help="What callers read on the agent's card."),
+        click.option("--tag", multiple=True, metavar="TAG", help="A tag callers find it by; give it again for more."),
+        click.option("--documentation-url", metavar="URL", help="Where callers can read more; stands on the card."),
+        click.option("--icon-url", metavar="URL", help="A picture of the agent; stands on the card."),
         click.option("--command", metavar="COMMANDLINE", help="What to start, for the runtime acp."),
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the runtime; K alone takes it from here."),
         click.option("--public/--private", default=None, help="Whether callers can find and call it."),
@@ -227,9 +230,11 @@ def _changes(name: str, file: str | None, options: dict[str, Any], unset: tuple[
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, as fields of an agent."""
-    fields = {name: value for name, value in options.items() if value is not None and name != "env"}
+    fields = {name: value for name, value in options.items() if value is not None and name not in ("env", "tag")}
     if "command" in fields:
         fields["command"] = _argv(fields["command"])
+    if options.get("tag"):
+        fields["tags"] = list(options["tag"])
     if options.get("env"):
         fields["env"] = dict(map(_variable, options["env"]))
     return fields

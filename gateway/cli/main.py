@@ -14,6 +14,7 @@ import click
 
 from gateway.cli.agents import agent
 from gateway.cli.doctor import doctor
+from gateway.cli.keys import keys
 from gateway.cli.output import Output, prepare
 from gateway.cli.runtimes import runtimes
 from gateway.cli.serve import serve
@@ -45,7 +46,7 @@ def cli() -> None:
     """Publish agents as A2A endpoints and choose what they run on."""
 
 
-for command in (serve, agent, call, chat, sessions, webhooks, runtimes, doctor):
+for command in (serve, agent, call, chat, sessions, webhooks, runtimes, keys, doctor):
     cli.add_command(command)
 
 

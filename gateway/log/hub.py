@@ -26,12 +26,18 @@ class Channel:
         self.changed = anyio.Event()
         self._recent: OrderedDict[Position, Batch] = OrderedDict()
         self._rows = self._chars = 0
+        self._end: Position | None = None
 
     def following(self, position: Position) -> Batch | None:
         return self._recent.get(position)
 
+    def ends_at(self, position: Position) -> bool:
+        """Whether nothing has been published that follows a position."""
+        return position == self._end
+
     def publish(self, batch: Batch) -> None:
         self._recent[batch.before] = batch
+        self._end = batch.after
         self._rows += len(batch.rows)
         self._chars += _size(batch)
         while self._rows > KEEP_ROWS or self._chars > KEEP_CHARS:

@@ -48,7 +48,7 @@ class Task(SQLModel, table=True):
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     first_seq: int = 0  # where in the session's log the task begins
     # `snapshot_seq`: the task's last `done`; `snapshot`: the task folded up to it, once somebody asked.
-    snapshot: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    snapshot: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     snapshot_seq: int = 0
 
     __table_args__ = (Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),)
@@ -69,7 +69,7 @@ class Turn(SQLModel, table=True):
     owner: str | None = None  # the worker that holds it
     cancel_requested: bool = False
     yield_reason: str | None = None
-    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     queued_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     started_at: int | None = Field(default=None, sa_column=Column(BigInteger))
     ended_at: int | None = Field(default=None, sa_column=Column(BigInteger))
@@ -99,4 +99,7 @@ class EventRow(SQLModel, table=True):
     body: str = Field(sa_column=Column(Text, nullable=False))  # JSON, encoded once when the event is made
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
 
-    __table_args__ = (Index("ux_event_seq", "session_id", "seq", "sub", unique=True),)
+    __table_args__ = (
+        Index("ux_event_seq", "session_id", "seq", "sub", unique=True),
+        Index("ix_event_message", "turn_id", sqlite_where=text("type = 'message'")),
+    )

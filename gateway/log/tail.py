@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator
 
 import anyio
 
-from gateway.log.hub import Channel
 from gateway.log.rows import Batch, Position
 from gateway.log.store import Log
 
-POLL_SECONDS = 1.0  # a wake-up is a hint; the log is asked at least so often
+POLL_SECONDS = 1.0  # a wake-up is a hint; while all is quiet the log is asked so often
 PAGE = 1000
 
 
@@ -22,18 +21,21 @@ async def tail(log: Log, session_id: str, after: Position = Position(0), *, live
 
     Batches that are read while they are fresh are the very objects other readers get (`Batch.shared`).
     """
-    position = after
+    position, woken = after, True
     with log.hub.subscribe(session_id) as channel:
         while True:
             changed = channel.changed
-            batch = channel.following(position) or await _page(log, session_id, position)
+            batch = channel.following(position)
+            if batch is None and not (woken and channel.ends_at(position)):
+                batch = await _page(log, session_id, position)
+            woken = True
             if batch is not None:
                 position = batch.after
                 yield batch
             elif not live:
                 return
             else:
-                await _wait(channel, changed)
+                woken = await _wait(changed)
 
 
 async def _page(log: Log, session_id: str, position: Position) -> Batch | None:
@@ -41,6 +43,9 @@ async def _page(log: Log, session_id: str, position: Position) -> Batch | None:
     return Batch(session_id, position, rows) if rows else None
 
 
-async def _wait(channel: Channel, changed: anyio.Event) -> None:
+async def _wait(changed: anyio.Event) -> bool:
+    """False if nothing was told for a while."""
     with anyio.move_on_after(POLL_SECONDS):
         await changed.wait()
+        return True
+    return False

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gateway.clock import now_us
 from gateway.errors import Conflict, InvalidParams, ModelMismatch, NotFound, SwitchboardError, Unavailable, UsageError
 from gateway.settings import Settings
 from registry import rules
 from registry.secrets import Secrets
+from registry.signing import CardKeys
 
 _ERRORS: dict[type[rules.RegistryError], type[SwitchboardError]] = {
     rules.Invalid: InvalidParams,
@@ -33,3 +35,9 @@ def load_secrets(settings: Settings) -> Secrets:
     """The keys that seal secrets, made at first use. Raises UsageError for a key file that is damaged or open to others."""
     with registry_errors():
         return Secrets.load(settings.data_dir / "secrets.key")
+
+
+def load_card_keys(settings: Settings) -> CardKeys:
+    """The keys that sign cards, made at first use. Raises as `load_secrets` does."""
+    with registry_errors():
+        return CardKeys(settings.card_key_file, int(settings.retired_key_days * 86_400_000_000), now_us)

@@ -16,6 +16,7 @@ from gateway.settings import Settings
 from registry.repo import AgentRecord
 from registry.rules import RuntimeFacts, listed
 from registry.secrets import Secrets
+from registry.signing import CardKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Owner:
     profiles: Mapping[str, Profile]
     card: Callable[[AgentRecord], dict[str, Any]]
     cancel: Callable[[str], Awaitable[list[str]]]
+    card_keys: CardKeys
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     more_checks: tuple[Callable[[], Awaitable[Check]], ...] = ()  # of other packages, for doctor
 

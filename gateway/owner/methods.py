@@ -88,6 +88,17 @@ async def agent_card(owner: Owner, asked: Name) -> Json:
     return owner.card(await owner.database.read(lambda conn: repo.get(conn, asked.name)))
 
 
+@method(METHODS, "keys.list", Nothing)
+async def keys_list(owner: Owner, _: Nothing) -> Json:
+    return {"keys": [views.card_key(owner, key) for key in owner.card_keys.published()]}
+
+
+@method(METHODS, "keys.rotate", Nothing)
+async def keys_rotate(owner: Owner, _: Nothing) -> Json:
+    await anyio.to_thread.run_sync(owner.card_keys.rotate)
+    return {"keys": [views.card_key(owner, key) for key in owner.card_keys.published()]}
+
+
 @method(METHODS, "sessions.list", SessionsList)
 async def sessions_list(owner: Owner, asked: SessionsList) -> Json:
     return await owner.database.read(lambda conn: sessions.listing(conn, asked))

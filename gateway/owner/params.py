@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidParams
-from registry.shapes import McpServer, Skill
+from registry.shapes import Line, McpServer, Provider, Skill
 
 
 class Params(BaseModel):
@@ -28,6 +28,12 @@ class Changes(Params):
     prompt: str | None = None
     description: str | None = None
     skills: list[Skill] | None = None
+    provider: Provider | None = None
+    documentation_url: str | None = None
+    icon_url: str | None = None
+    input_modes: list[str] | None = Field(None, max_length=50)
+    output_modes: list[str] | None = Field(None, max_length=50)
+    tags: list[Line] | None = Field(None, max_length=50)
     limits: dict[str, Any] | None = None
     env: dict[str, str | None] | None = None
     command: list[str] | None = None
@@ -39,6 +45,8 @@ class Changes(Params):
         values = {name: getattr(self, name) for name in self.model_fields_set if name in Changes.model_fields}
         if values.get("skills"):
             values["skills"] = [skill.model_dump() for skill in values["skills"]]
+        if values.get("provider"):
+            values["provider"] = values["provider"].model_dump()
         if values.get("mcp_servers"):
             values["mcp_servers"] = [server.model_dump(exclude_unset=True) for server in values["mcp_servers"]]
         return values

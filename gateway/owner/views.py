@@ -12,6 +12,7 @@ from gateway.owner.context import Owner
 from registry.makeup import FIELDS, SHOWN
 from registry.repo import AgentRecord, RuntimeSeen
 from registry.rules import LIMITS
+from registry.signing import CardKey
 
 _FROM_SETTINGS = ("turn_seconds", "stall_seconds")  # limits the gateway sets for agents that have none
 
@@ -118,6 +119,18 @@ def changed(old: AgentRecord, new: AgentRecord) -> dict[str, Any]:
         return {}
     before, after = old.makeup.shown(), new.makeup.shown()
     return {name: {"old": before[name], "new": after[name]} for name in new.changed}
+
+
+def card_key(owner: Owner, key: CardKey) -> dict[str, Any]:
+    """A key that signs cards; `published_until` is null for the one that signs now."""
+    until = owner.card_keys.until(key)
+    return {
+        "kid": key.kid,
+        "signs": key.retired_at is None,
+        "created_at": iso(key.created_at),
+        "retired_at": iso(key.retired_at) if key.retired_at is not None else None,
+        "published_until": iso(until) if until is not None else None,
+    }
 
 
 def runtime(owner: Owner, profile: Profile, seen: RuntimeSeen | None) -> dict[str, Any]:

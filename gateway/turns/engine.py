@@ -15,10 +15,11 @@ import anyio.abc
 import structlog
 from sqlalchemy import Connection
 
+from adapters.events import ErrorCategory
 from adapters.launch.process import Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
-from gateway.errors import Fenced, SwitchboardError
+from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import queue
@@ -127,9 +128,8 @@ class Engine:
             for turn in claimed:
                 held = self._running[turn.id] = _Running(turn)
                 group.start_soon(self._run, held)
-            if not claimed:
-                with anyio.move_on_after(POLL_SECONDS):
-                    await self._work.wait()
+            with anyio.move_on_after(POLL_SECONDS):
+                await self._work.wait()
 
     async def _claim(self, limit: int) -> list[queue.Claimed]:
         try:
@@ -146,6 +146,8 @@ class Engine:
             if held.canceled:
                 held.runner.cancel()
             await held.runner.run()
+        except* RuntimeUnavailable as missing:
+            await self._abandon(turn, "; ".join(map(str, missing.exceptions)), "runtime_missing")
         except* Fenced:
             log_.warning("turn_superseded", session=turn.session_id, turn=turn.id)
             if held.runner is not None:
@@ -165,23 +167,26 @@ class Engine:
     async def _runner(self, turn: queue.Claimed) -> Runner:
         def load(conn: Connection) -> tuple[AgentSpec, list[str]]:
             spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
-            return spec, queue.messages(conn, turn.id, turn.session_id)
+            return spec, queue.messages(conn, turn.id)
 
         spec, bodies = await self.log.database.read(load)
         prompt = prompt_of([json.loads(body) for body in bodies])
-        return Runner(turn, spec, prompt, self.profiles[spec.runtime], self.log, self.warden, self.settings)
+        profile = self.profiles.get(spec.runtime)
+        if profile is None:
+            raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
+        return Runner(turn, spec, prompt, profile, self.log, self.warden, self.settings)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:
             await held.runner.stop()
         await self._abandon(held.turn, why)
 
-    async def _abandon(self, turn: queue.Claimed, why: str) -> None:
+    async def _abandon(self, turn: queue.Claimed, why: str, category: ErrorCategory = "runtime_crash") -> None:
         """End a turn nobody runs any more, however long the database refuses: no task stays working for ever."""
         incident = new_id("inc")
         while True:
             try:
-                await self.log.write(lambda conn: queue.end_abandoned(conn, turn, incident, why))
+                await self.log.write(lambda conn: queue.end_abandoned(conn, turn, incident, why, category))
                 log_.warning("turn_abandoned", session=turn.session_id, turn=turn.id, incident=incident)
                 return
             except Fenced:

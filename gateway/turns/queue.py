@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, null, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, update
 from sqlalchemy.orm import aliased
 
 from adapters import events as ev
-from adapters.events import Event
+from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
 from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import EventRow, Session, Task, Turn
@@ -42,6 +42,37 @@ _SESSION_STATUS = {"input_required": "awaiting_input", "failed": "failed"}  # by
 _CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
+_event = EventRow.__table__  # type: ignore[attr-defined]
+
+# Statements of every turn are built once: to build one takes SQLAlchemy longer than to run it. `key` is the row's id,
+# other parameters are the columns to set.
+_KEY: BindParameter[Any] = bindparam("key")
+_ADD_SESSION, _ADD_TASK, _ADD_TURN = insert(_session), insert(_task), insert(_turn)
+_SET_SESSION = update(_session).where(_session.c.id == _KEY)
+_SET_TASK = update(_task).where(_task.c.id == _KEY)
+_SET_TURN = update(_turn).where(_turn.c.id == _KEY)
+_RAISE_FENCE = _SET_SESSION.values(fence=_session.c.fence + 1)
+_SHOW_QUEUED = _SET_SESSION.where(_session.c.status != "running")
+_END_HELD = _SET_TURN.where(_turn.c.fence == bindparam("held_fence"))
+_SESSION = select(_session).where(_session.c.id == _KEY)
+_QUEUED = select(func.count()).where(_turn.c.state == "queued")
+_QUEUED_OF_TASK = _QUEUED.where(_turn.c.task_id == _KEY)
+_DROP_QUEUED_OF_TASK = update(_turn).where(_turn.c.task_id == _KEY, _turn.c.state == "queued")
+_LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _KEY)
+_OTHER_STATES = select(_turn.c.state).where(
+    _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended"
+)
+_MESSAGES = (
+    select(_event.c.body)
+    .where(_event.c.turn_id == _KEY, _event.c.type == literal_column("'message'"))  # a literal, for the partial index
+    .order_by(_event.c.seq)
+)
+_other = aliased(_turn)
+_BLOCKED = exists().where(
+    _other.c.session_id == _turn.c.session_id,
+    (_other.c.state == "running") | ((_other.c.state == "queued") & (_other.c.ordinal < _turn.c.ordinal)),
+)
+_CLAIMABLE = select(_turn).where(_turn.c.state == "queued", ~_BLOCKED).order_by(_turn.c.queued_at).limit(bindparam("most"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +101,7 @@ class Claimed:
 
 def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:
     """Store a message and queue the turn it asks for. Raises NotFound, Conflict, Unavailable; then nothing is stored."""
-    if conn.execute(select(func.count()).where(_turn.c.state == "queued")).scalar_one() >= queue_limit:
+    if conn.execute(_QUEUED).scalar_one() >= queue_limit:
         raise Unavailable("The queue of waiting turns is full.", "Try again later.")
     task = _existing_task(conn, agent_id, principal, new)
     session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new.context_id)
@@ -80,15 +111,14 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     seq = batch.rows[0].seq
     if task is None:
         row = {"id": task_id, "session_id": session_id, "agent_id": agent_id, "principal": principal, "state": "submitted"}
-        conn.execute(insert(_task).values(**row, created_at=now, updated_at=now, first_seq=seq, snapshot_seq=0))
+        conn.execute(_ADD_TASK, {**row, "created_at": now, "updated_at": now, "first_seq": seq, "snapshot_seq": 0})
     else:
         state = "submitted" if task.state == "input_required" else task.state
-        conn.execute(update(_task).where(_task.c.id == task_id).values(state=state, snapshot=null(), updated_at=now))
-    ordinal = 1 + (conn.execute(select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == session_id)).scalar() or 0)
+        conn.execute(_SET_TASK, {"key": task_id, "state": state, "snapshot": None, "updated_at": now})
+    ordinal = 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
-    conn.execute(insert(_turn).values(**row, attempt=0, fence=0, cancel_requested=False, queued_at=now))
-    waiting = _session.c.status != "running"
-    conn.execute(update(_session).where(_session.c.id == session_id, waiting).values(status="queued", updated_at=now))
+    conn.execute(_ADD_TURN, {**row, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
+    conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
     return Accepted(session_id, task_id, turn_id, seq, now, batch)
 
 
@@ -117,36 +147,29 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
         if not _CONTEXT_ID.fullmatch(context_id):
             raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
     session_id, now = context_id or new_id("ses"), now_us()
-    row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal}
-    conn.execute(insert(_session).values(**row, status="queued", fence=0, native={}, created_at=now, updated_at=now))
+    row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
+    conn.execute(_ADD_SESSION, {**row, "fence": 0, "native": {}, "created_at": now, "updated_at": now})
     return session_id
 
 
 def claim(conn: Connection, owner: str, limit: int) -> list[Claimed]:
     """Take up to `limit` queued turns, oldest first, none of a session that has one running."""
-    other = aliased(_turn)
-    blocked = exists().where(
-        other.c.session_id == _turn.c.session_id,
-        (other.c.state == "running") | ((other.c.state == "queued") & (other.c.ordinal < _turn.c.ordinal)),
-    )
-    query = select(_turn).where(_turn.c.state == "queued", ~blocked).order_by(_turn.c.queued_at).limit(limit)
-    return [_begin(conn, _take(conn, row, owner)) for row in conn.execute(query).all()]
+    return [_begin(conn, _take(conn, row, owner)) for row in conn.execute(_CLAIMABLE, {"most": limit}).all()]
 
 
 def _begin(conn: Connection, turn: Claimed) -> Claimed:
     now = now_us()
-    conn.execute(update(_turn).where(_turn.c.id == turn.id).values(state="running", started_at=now))
-    conn.execute(update(_task).where(_task.c.id == turn.task_id).values(state="working", updated_at=now))
-    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="running"))
+    conn.execute(_SET_TURN, {"key": turn.id, "state": "running", "started_at": now})
+    conn.execute(_SET_TASK, {"key": turn.task_id, "state": "working", "updated_at": now})
+    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": "running"})
     return turn
 
 
 def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
     """Make `owner` the one that holds a turn, under a new fence. Nobody's state changes by it."""
-    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(fence=_session.c.fence + 1))
-    session = conn.execute(select(_session).where(_session.c.id == turn.session_id)).one()
-    held = {"attempt": turn.attempt + 1, "fence": session.fence, "owner": owner}
-    conn.execute(update(_turn).where(_turn.c.id == turn.id).values(**held))
+    conn.execute(_RAISE_FENCE, {"key": turn.session_id})
+    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
+    conn.execute(_SET_TURN, {"key": turn.id, "attempt": turn.attempt + 1, "fence": session.fence, "owner": owner})
     return Claimed(
         id=turn.id,
         session_id=turn.session_id,
@@ -159,18 +182,16 @@ def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
     )
 
 
-def messages(conn: Connection, turn_id: str, session_id: str) -> list[str]:
+def messages(conn: Connection, turn_id: str) -> list[str]:
     """The bodies (JSON) of the messages that asked for a turn."""
-    row = EventRow.__table__.c  # type: ignore[attr-defined]
-    query = select(row.body).where(row.session_id == session_id, row.turn_id == turn_id, row.type == "message")
-    return list(conn.execute(query.order_by(row.seq)).scalars())
+    return list(conn.execute(_MESSAGES, {"key": turn_id}).scalars())
 
 
 def write_events(conn: Connection, turn: Claimed, new: Sequence[Entry], native: dict[str, Any] | None) -> Batch:
     """Append a running turn's events, and what its runtime wants remembered, under the turn's fence."""
     batch = append(conn, turn.session_id, new, turn.fence)
     if native is not None:
-        conn.execute(update(_session).where(_session.c.id == turn.session_id).values(native=native))
+        conn.execute(_SET_SESSION, {"key": turn.session_id, "native": native})
     return batch
 
 
@@ -182,26 +203,24 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     done, now = events[-1], now_us()
     reason = done.body["yield_reason"]
     state = _TASK_STATE[reason]
-    mine = (_turn.c.task_id == turn.task_id, _turn.c.state == "queued")
-    more = conn.execute(select(func.count()).where(*mine)).scalar_one() > 0 and state not in ("canceled", "rejected")
+    queued = conn.execute(_QUEUED_OF_TASK, {"key": turn.task_id}).scalar_one()
+    more = queued > 0 and state not in ("canceled", "rejected")
     last = Event("done", "user", {**done.body, "final": not more}, done.actor)
     batch = write_events(conn, turn, entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id), native)
-    conn.execute(update(_turn).where(_turn.c.id == turn.id).values(yield_reason=reason, error=done.body["error"]))
-    rests = {"state": "working" if more else state, "snapshot": null(), "snapshot_seq": batch.after.seq, "updated_at": now}
-    conn.execute(update(_task).where(_task.c.id == turn.task_id).values(rests))
-    if not more:
-        conn.execute(update(_turn).where(*mine).values(state="ended", yield_reason="canceled", ended_at=now))
-    others = (_turn.c.session_id == turn.session_id, _turn.c.id != turn.id, _turn.c.state != "ended")
-    states = set(conn.execute(select(_turn.c.state).where(*others)).scalars())
+    conn.execute(_SET_TURN, {"key": turn.id, "yield_reason": reason, "error": done.body["error"]})
+    rests = {"state": "working" if more else state, "snapshot": None, "snapshot_seq": batch.after.seq, "updated_at": now}
+    conn.execute(_SET_TASK, {"key": turn.task_id, **rests})
+    if queued and not more:
+        conn.execute(_DROP_QUEUED_OF_TASK, {"key": turn.task_id, "state": "ended", "yield_reason": "canceled", "ended_at": now})
+    states = set(conn.execute(_OTHER_STATES, {"key": turn.session_id, "turn_id": turn.id}).scalars())
     status = next((one for one in ("running", "queued") if one in states), _SESSION_STATUS.get(state, "idle"))
-    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status=status, updated_at=now))
+    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": status, "updated_at": now})
     return batch
 
 
 def release(conn: Connection, turn: Claimed) -> None:
     """The turn's process is gone: the session is free for its next turn."""
-    mine = (_turn.c.id == turn.id, _turn.c.fence == turn.fence)
-    conn.execute(update(_turn).where(*mine).values(state="ended", ended_at=now_us()))
+    conn.execute(_END_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "ended", "ended_at": now_us()})
 
 
 def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
@@ -218,7 +237,7 @@ def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
 
 
 def _bare(conn: Connection, session_id: str, turn_id: str | None, task_id: str) -> Claimed:
-    session = conn.execute(select(_session).where(_session.c.id == session_id)).one()
+    session = conn.execute(_SESSION, {"key": session_id}).one()
     return Claimed(
         turn_id or "", session_id, task_id, 0, session.fence, session.agent_id, session.agent_version, session.native
     )
@@ -237,14 +256,12 @@ def abandoned(conn: Connection, owner: str) -> list[Claimed]:
 
 
 def has_done(conn: Connection, turn: Claimed) -> bool:
-    row = EventRow.__table__.c  # type: ignore[attr-defined]
-    mine = (row.session_id == turn.session_id, row.turn_id == turn.id, row.type == "done")
-    return bool(conn.execute(select(exists().where(*mine))).scalar())
+    return conn.execute(select(_turn.c.yield_reason).where(_turn.c.id == turn.id)).scalar() is not None
 
 
 def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     """Call ids of tools that a turn started and never closed."""
-    row = EventRow.__table__.c  # type: ignore[attr-defined]
+    row = _event.c
     call_id = func.json_extract(row.body, "$.call_id")
     mine = (row.session_id == turn.session_id, row.turn_id == turn.id)
     closed = select(call_id).where(*mine, row.type == "tool_result")
@@ -252,13 +269,15 @@ def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
-def end_abandoned(conn: Connection, turn: Claimed, incident: str, why: str) -> list[Batch]:
+def end_abandoned(
+    conn: Connection, turn: Claimed, incident: str, why: str, category: ErrorCategory = "runtime_crash"
+) -> list[Batch]:
     """End a turn whose worker died: close its open tools, say it was interrupted, settle its task."""
     batches = []
     if not has_done(conn, turn):
         closing = [ev.tool_result(call_id, "", is_error=True) for call_id in open_calls(conn, turn)]
-        detail = ev.error_detail("runtime_crash", why)
-        done = ev.done("failed", "runtime_crash")
+        detail = ev.error_detail(category, why)
+        done = ev.done("failed", category)
         done.body["error"]["incident"] = incident
         batches.append(finish(conn, turn, [*closing, detail, done], None))
     release(conn, turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,9 @@ class Inbound:
 
 
 def prompt_of(bodies: list[dict[str, Any]]) -> str:
-    """The text of messages, as a runtime is given it."""
-    texts = [part["text"] for body in bodies for part in body["parts"] if isinstance(part.get("text"), str)]
-    return "\n\n".join(texts)
+    """Messages as a runtime is given them: their text, and their data as JSON."""
+    return "\n\n".join(_text_of(part) for body in bodies for part in body["parts"])
+
+
+def _text_of(part: Mapping[str, Any]) -> str:
+    return str(part["text"]) if "text" in part else json.dumps(part.get("data"), ensure_ascii=False)

@@ -1,8 +1,8 @@
 """Hides machine paths in what callers read: a session's directories become `/workspace` and `~`.
 
 Text arrives in pieces, so a piece that ends in the beginning of a hidden path is held back until the next one shows
-what it is. Nothing is lost: `rest` gives back what is held. Hidden paths are absolute, so most text, which has no slash
-in it, is not looked at further.
+what it is. Nothing is lost: `rest` gives back what is held. Most text has no slash in it,
+and what no hidden path could begin in is not looked at further.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Veil:
         """`paths`: hidden path -> what is shown instead; longer paths win."""
         self._shown = dict(paths)
         self._names = sorted(paths, key=len, reverse=True)
+        self._begins = {name[0] for name in paths}
         self._held = ""
 
     @cached_property
@@ -27,7 +28,7 @@ class Veil:
     def text(self, piece: str) -> str:
         """The next piece of a stream of text, as far as it can be shown."""
         text = self._held + piece
-        if "/" not in text:
+        if not self._suspect(text):
             return text
         end = self._settled(text)
         self._held = text[end:]
@@ -41,12 +42,15 @@ class Veil:
     def clean(self, value: Any) -> Any:
         """A whole value (a string, or JSON of strings) with hidden paths replaced."""
         if isinstance(value, str):
-            return self._pattern.sub(lambda match: self._shown[match.group()], value) if "/" in value else value
+            return self._pattern.sub(lambda match: self._shown[match.group()], value) if self._suspect(value) else value
         if isinstance(value, dict):
             return {self.clean(key): self.clean(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self.clean(item) for item in value]
         return value
+
+    def _suspect(self, text: str) -> bool:
+        return any(begin in text for begin in self._begins)
 
     def _settled(self, text: str) -> int:
         """How much of the text's beginning stays as it is, whatever follows.

@@ -426,6 +426,16 @@ def test_a_failure_that_shows_on_stderr_only_has_its_category(stderr: str, categ
     assert done.body["error"]["category"] == category
 
 
+@pytest.mark.parametrize(("status", "category"), [(401, "auth_error"), (403, "permission_denied")])
+def test_a_forbidden_request_is_no_failed_sign_in(status: int, category: str) -> None:
+    it = dialogue()
+    it.start(Turn("hi"))
+    synthetic = assistant("m1", {"type": "text", "text": "Failed to authenticate."}) | {"error": "authentication_failed"}
+    synthetic["message"]["model"] = "<synthetic>"
+    *_, done = visible(feed(it, synthetic, result(is_error=True, result="Failed to authenticate.", api_error_status=status)))
+    assert done.body["error"]["category"] == category
+
+
 def test_hostile_lines_are_kept_and_change_nothing() -> None:
     it = dialogue()
     it.start(Turn("hi"))

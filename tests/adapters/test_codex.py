@@ -410,6 +410,14 @@ def test_a_sub_agent_is_a_call_with_its_prompt() -> None:
     ]
 
 
+def test_a_change_of_one_file_is_told_by_its_edits() -> None:
+    diff = "@@ -1,2 +1,2 @@\n one\n-two\n+2\n@@ -9 +9,2 @@\n nine\n+ten\n\\ No newline at end of file\n"
+    changes = [{"path": "/workspace/a.txt", "kind": {"type": "update", "move_path": None}, "diff": diff}]
+    edits = [{"old": "one\ntwo\n", "new": "one\n2\n"}, {"old": "nine\n", "new": "nine\nten\n"}]
+    started = feed(in_turn(), item("started", "fileChange", changes=changes, status="inProgress"))
+    assert started == [ev.tool_start("call_1", "edit_file", {"path": "a.txt", "edits": edits}, "Edit a.txt")]
+
+
 def test_a_change_of_several_files_is_one_call_with_one_patch() -> None:
     changes = [
         {

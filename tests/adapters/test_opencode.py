@@ -264,6 +264,20 @@ def test_a_stopped_command_is_an_error_without_the_runtimes_remarks() -> None:
     assert ev.tool_detail("call_1", output=remark) in events
 
 
+def test_the_runtimes_words_for_no_output_are_not_the_commands() -> None:
+    silent = feed(running(), tool_use("bash", output="(no output)", metadata={"output": "(no output)", "exit": 0}))
+    said = feed(running(), tool_use("bash", output="(no output)\n", metadata={"output": "(no output)\n", "exit": 0}))
+    assert ev.tool_result("call_1", "", exit_code=0) in silent
+    assert ev.tool_result("call_1", "(no output)", exit_code=0) in said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sent"), [("/help", "\u200b/help"), (" \ufeff/help", "\u200b \ufeff/help"), ("a /b", "a /b")]
+)
+def test_in_acp_a_prompt_is_never_a_command_of_the_runtime(prompt: str, sent: str) -> None:
+    assert AcpMode(lambda: "call_1").prompt_of(prompt) == [{"type": "text", "text": sent}]
+
+
 def test_in_acp_a_tool_there_is_not_is_an_error() -> None:
     ids = count(1)
     dialogue = AcpMode(lambda: f"call_{next(ids)}")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from cli_fake import KEY, Fake, Server, Shell, serving, shell
 
 from gateway.cli.main import main
+from tests.cli.cli_fake import KEY, Fake, Server, Shell, serving, shell
 
 
 class Ran(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_fake import KEY, Fake
-from conftest import Run
 
 from gateway.cli.connection import Found, find_key, find_url
 from gateway.errors import UsageError
 from gateway.settings import Settings
+from tests.cli.cli_fake import KEY, Fake
+from tests.cli.conftest import Run
 
 HERE = Found("http://127.0.0.1:8000", "default")
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import click
 import pytest
-from cli_fake import ROOT
 
 from gateway.cli.main import cli, main
 from gateway.settings import Settings
+from tests.cli.cli_fake import ROOT
 
 
 def tree(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -79,6 +79,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
         "sessions": {"list", "show", "events", "cancel"},
         "webhooks": {"list", "deliveries", "redeliver"},
         "runtimes": {"list", "check", "replay"},
+        "keys": {"list", "rotate"},
         "doctor": set(),
     }
 

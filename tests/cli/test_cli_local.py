@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_fake import ROOT, shell
 
 from gateway.cli.main import main
 from gateway.cli.shell import module_command
+from tests.cli.cli_fake import ROOT, shell
 
 CASE = ROOT / "tests" / "golden" / "rehearsal" / "garbage_then_crash"
 ARGUMENTS = ["rehearsal", "--meta", str(CASE / "meta.json"), str(CASE / "raw.jsonl")]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_fake import Fake, Shell
-from conftest import Run
+
+from tests.cli.cli_fake import Fake, Shell
+from tests.cli.conftest import Run
 
 MADE = {"name": "mailer", "version": 1, "url": "http://gw/agents/mailer", "runtime": "claude", "warnings": ["No key."]}
 SESSION = {"id": "ses_1", "agent": "mailer", "version": 2, "status": "idle", "turns": 1, "title": "Hi\x1b[2J\nthere"}
@@ -19,6 +20,7 @@ EVENTS = [
     {"seq": 1, "sub": 1, "type": "usage", "created_at": "2026-01-02T03:04:05Z", "body": {"input_tokens": 2}},
     {"seq": 2, "sub": 0, "type": "done", "created_at": "2026-01-02T03:04:06Z", "body": {"yield_reason": "completed"}},
 ]
+KEY = {"kid": "Zk3", "signs": True, "created_at": "2026-01-02T03:04:05.678Z", "retired_at": None, "published_until": None}
 CHECKS = [
     {"name": "disk", "ok": True, "result": "76 GiB free", "fix": ""},
     {"name": "runtime codex", "ok": False, "result": "not found", "fix": "npm install codex", "required": False},
@@ -39,6 +41,14 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         | {"description": "d", "env": {"A": "1", "B": "x=y"}, "public": False},
         MADE,
     ),
+    "agent quick mailer --runtime codex --tag mail --tag office --icon-url http://x/i.png --documentation-url http://x/": (
+        "agent.create",
+        {"name": "mailer", "runtime": "codex", "quick": True, "tags": ["mail", "office"]}
+        | {"icon_url": "http://x/i.png", "documentation_url": "http://x/"},
+        MADE,
+    ),
+    "keys list": ("keys.list", {}, {"keys": [KEY]}),
+    "keys rotate": ("keys.rotate", {}, {"keys": [KEY]}),
     "agent quick mailer --runtime-type acp --command 'my agent --acp'": (
         "agent.create",
         {"name": "mailer", "runtime": "acp", "quick": True, "command": ["my", "agent", "--acp"]},

@@ -12,14 +12,14 @@ from typing import Any
 
 import psutil
 import pytest
-from cli_fake import ANSWER, CONTEXT, TASK, Fake, Frame, Shell, answer, artifact, frame_bytes, status, task
-from conftest import Run
 
 from gateway.cli.answer import Answer
 from gateway.cli.caller import Turn
 from gateway.cli.connection import Found
 from gateway.cli.output import Output
 from gateway.errors import SwitchboardError, Unavailable
+from tests.cli.cli_fake import ANSWER, CONTEXT, TASK, Fake, Frame, Shell, answer, artifact, frame_bytes, status, task
+from tests.cli.conftest import Run
 
 TOOLS = "> Read notes.md\n  Read notes.md: ok\n"
 GO_ON = f'Continue with: switchboard call mailer --context {CONTEXT} "…"\n'

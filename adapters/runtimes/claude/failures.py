@@ -76,6 +76,8 @@ def _category(result: Mapping[str, Any], said: Synthetic | None, cut: bool) -> E
     if result.get("terminal_reason") == "prompt_too_long":
         return "context_overflow"
     named = _match(_TEXTS, _text(result)) or _ERRORS.get(said.error or "" if said else "")
+    if named == "auth_error" and result.get("api_error_status") == 403:
+        return "permission_denied"  # the CLI calls this a failed sign-in too
     if named is not None:
         return named
     if said is None:

@@ -3,11 +3,14 @@
 Deliberate, mode `run`: there is no terminal line, so a turn ends with the process. An `error` line is final only if the
 exit code says so: a context overflow is told, compacted and tried again. Text parts marked `synthetic` are opencode's own.
 Deliberate, mode `acp`: the token counts of a turn's answer are those of its last model call; only the cost is complete. An
-answer cut at the model's output limit is told as `end_turn`, so it cannot be told from a whole one.
+answer cut at the model's output limit is told as `end_turn`, so it cannot be told from a whole one. A prompt that begins with
+`/` would be a command of opencode and never reach the model; as blank space is trimmed before it looks, an invisible
+character that is none stands before such a prompt.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -27,6 +30,10 @@ REASONS: dict[str, ErrorCategory] = {
 }
 
 
+_COMMAND = re.compile(r"[\s\ufeff]*/")
+_INVISIBLE = "\u200b"  # zero width space
+
+
 class AcpMode(AcpDialogue):
     """`opencode acp`. The first title of a call is the tool's name; its input is complete once it is in progress."""
 
@@ -43,6 +50,9 @@ class AcpMode(AcpDialogue):
             error = said.get("error") or acp_tools.content_text(update.get("content"))
             return tools.result(name, {"status": "error", "error": error}, self.servers())
         return tools.result(name, said, self.servers())
+
+    def prompt_of(self, text: str) -> list[dict[str, Any]]:
+        return super().prompt_of(_INVISIBLE + text if _COMMAND.match(text) else text)
 
     def failure_of_error(self, error: Mapping[str, Any]) -> Failure:
         found = super().failure_of_error(error)

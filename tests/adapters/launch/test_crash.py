@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from watching import survivors, watched
+from tests.adapters.launch.watching import survivors, watched
 
 HERE = Path(__file__).parent
 

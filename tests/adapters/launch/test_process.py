@@ -13,10 +13,10 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
-from watching import survivors, watched
 
 from adapters.launch.lines import Line
 from adapters.launch.process import Exited, LaunchError, Process, Warden
+from tests.adapters.launch.watching import survivors, watched
 
 ENV = {"PATH": os.environ["PATH"]}
 DAEMONS = Path(__file__).with_name("daemons.py")

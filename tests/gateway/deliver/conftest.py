@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from receivers import Receiver, receiving
+
+from tests.gateway.deliver.receivers import Receiver, receiving
 
 
 @pytest.fixture

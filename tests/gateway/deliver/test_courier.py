@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from receivers import Receiver, receiving
 
+from tests.gateway.deliver.receivers import Receiver, receiving
 from tests.support import Client, Json, gateway_process, serving
 
 TOLD = ("working", "word0 word1 ", "completed")

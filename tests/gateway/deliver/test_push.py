@@ -16,10 +16,10 @@ from typing import Any
 import anyio
 import pytest
 from a2a.server.context import ServerCallContext
-from receivers import Receiver
 from standardwebhooks import Webhook
 
 from gateway.a2a.push import version_of
+from tests.gateway.deliver.receivers import Receiver
 from tests.support import Client, Json, message, serving
 
 ANSWER = "word0 word1 "

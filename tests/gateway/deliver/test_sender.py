@@ -12,11 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from receivers import Receiver, receiving, trusting
 from standardwebhooks import Webhook
 
 from gateway.deliver.guard import Guard
 from gateway.deliver.sender import Failed, Sender, signature
+from tests.gateway.deliver.receivers import Receiver, receiving, trusting
 
 NAME = "hooks.example.com"
 

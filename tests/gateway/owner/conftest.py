@@ -7,15 +7,15 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from owner_api import PROFILES, Api
 from starlette.applications import Starlette
 
 from gateway.auth.owners import OwnerKey
 from gateway.db.engine import Database
 from gateway.owner import http
-from gateway.owner.border import load_secrets
+from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Owner
 from gateway.settings import Settings
+from tests.gateway.owner.owner_api import PROFILES, Api
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
         profiles=PROFILES,
         card=lambda agent: {"name": agent.name, "version": str(agent.version), "description": agent.makeup.description},
         cancel=cancel,
+        card_keys=load_card_keys(settings),
         environ={"PATH": str(tmp_path / "bin"), "ANTHROPIC_API_KEY": "sk-of-the-gateway"},
     )
     await owner.database.start()

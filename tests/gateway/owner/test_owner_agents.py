@@ -7,12 +7,12 @@ from typing import Any
 
 import anyio
 import pytest
-from owner_api import Api
 from sqlalchemy import insert, select
 
 from gateway.log.models import Session
 from registry import repo
 from registry.models import AgentVersion
+from tests.gateway.owner.owner_api import Api
 
 SKILL = {"id": "mail", "name": "Mail", "description": "Writes mail.", "tags": ["mail"], "examples": ["Write to Bo"]}
 SERVER = {"name": "db", "command": "db-mcp", "args": ["--ro"], "env": {"DB_TOKEN": "tok-9f8e7d"}}
@@ -46,6 +46,12 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         "prompt": "Write short mails.",
         "description": "Writes mails.",
         "skills": [SKILL],
+        "provider": None,
+        "documentation_url": None,
+        "icon_url": None,
+        "input_modes": [],
+        "output_modes": [],
+        "tags": [],
         "limits": {"turn_seconds": 60, "max_turns": 3},
         "env": {"MAIL_TOKEN": "set"},
         "command": [],
@@ -119,6 +125,17 @@ async def test_a_name_is_taken_until_its_agent_is_deleted(api: Api) -> None:
         ({"runtime": "rehearsal", "model": "openai/gpt-5"}, "model_mismatch", "chooses its model itself"),
         ({"mcp_servers": [{"name": "db"}]}, "invalid_params", "command or url"),
         ({"mcp_servers": [SERVER, SERVER]}, "invalid_params", "'db'"),
+        ({"icon_url": "/icon.png"}, "invalid_params", "'/icon.png'"),
+        ({"icon_url": "ftp://example.com/icon.png"}, "invalid_params", "ftp://"),
+        ({"documentation_url": "https://me:hush@example.com"}, "invalid_params", "documentation_url"),
+        ({"documentation_url": "https://example.com/a b"}, "invalid_params", "a b"),
+        ({"documentation_url": "https://example.com:99999/"}, "invalid_params", "99999"),
+        ({"provider": {"organization": "Acme", "url": "acme"}}, "invalid_params", "provider.url: 'acme'"),
+        ({"provider": {"organization": "Acme"}}, "invalid_params", "provider.url"),
+        ({"input_modes": ["text"]}, "invalid_params", "'text'"),
+        ({"output_modes": ["text/plain", "text/plain"]}, "invalid_params", "'text/plain'"),
+        ({"tags": ["mail", "mail"]}, "invalid_params", "'mail'"),
+        ({"tags": [""]}, "invalid_params", "tags.0"),
         ({"promt": "x"}, "invalid_params", "'promt'"),
         ({"prompt": 5}, "invalid_params", "(was 5)"),
         ({"public": "yes"}, "invalid_params", "public"),
@@ -178,6 +195,12 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "prompt": {"value": "", "source": "default"},
         "description": {"value": "Second.", "source": "agent version 2"},
         "skills": {"value": [], "source": "default"},
+        "provider": {"value": None, "source": "default"},
+        "documentation_url": {"value": None, "source": "default"},
+        "icon_url": {"value": None, "source": "default"},
+        "input_modes": {"value": [], "source": "default"},
+        "output_modes": {"value": [], "source": "default"},
+        "tags": {"value": [], "source": "default"},
         "limits.turn_seconds": {"value": 3600, "source": "default"},
         "limits.stall_seconds": {"value": 600, "source": "default"},
         "limits.max_turns": {"value": 4, "source": "agent version 2"},

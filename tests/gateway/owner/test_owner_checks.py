@@ -10,12 +10,12 @@ import anyio
 import anyio.lowlevel
 import psutil
 import pytest
-from owner_api import ALPHA, Api
 
 from gateway.owner import checks, http
 from gateway.owner.context import Check, Owner
 from gateway.settings import Settings
 from registry import catalog
+from tests.gateway.owner.owner_api import ALPHA, Api
 
 
 def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -149,6 +149,7 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "disk": (True, False),
         "owner.key": (True, True),
         "secrets.key": (True, True),
+        "cards.key": (True, True),
         "database": (True, True),
         "public URL": (True, True),
         "runtime alpha": (True, False),

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from owner_api import Api
 
 from gateway.auth.owners import OwnerKey
 from gateway.errors import UsageError
 from gateway.owner.border import load_secrets
 from gateway.owner.methods import METHODS
 from gateway.settings import Settings
+from tests.gateway.owner.owner_api import Api
 
 REQUEST = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "agent.list", "params": {}})
 
@@ -152,6 +152,8 @@ async def test_every_promised_method_is_there() -> None:
         "agent.update",
         "agent.versions",
         "doctor",
+        "keys.list",
+        "keys.rotate",
         "models.list",
         "runtimes.check",
         "runtimes.list",

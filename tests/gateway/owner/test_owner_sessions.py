@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from owner_api import Api
 from sqlalchemy import Connection, insert
 
 from adapters import events as ev
 from gateway.log import store
 from gateway.log.models import Session, Task, Turn
 from registry import repo
+from tests.gateway.owner.owner_api import Api
 
 AT = 1_790_000_000_000_000  # 2026-09-21T14:13:20Z
 SAID = "2026-09-21T14:13:20.000Z"

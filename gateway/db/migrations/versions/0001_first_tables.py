@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pos"),
     )
     with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.create_index("ix_event_message", ["turn_id"], unique=False, sqlite_where=sa.text("type = 'message'"))
         batch_op.create_index("ux_event_seq", ["session_id", "seq", "sub"], unique=True)
 
     op.create_table(

@@ -1,0 +1,76 @@
+"""`python -m tests.bench`: what a gateway with a fake `claude` does here, as a table and as JSON. It asserts no times.
+
+Trust ratios more than figures: the client, the gateway and the runtimes share the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench import measures
+from tests.bench.stage import make_agents, stage
+from tests.support import Json
+
+
+async def run(folder: Path) -> Json:
+    found: Json = {"cpus": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
+    with stage(folder) as on:
+        await make_agents(on)
+        found["throughput"] = await measures.throughput(on)
+        found["latency"] = await measures.latency(on)
+        found["sessions"] = [
+            await asyncio.to_thread(measures.sessions, on, at_once, count) for at_once, count in ((1, 60), (8, 200), (32, 200))
+        ]
+        found["memory_mb"] = await memory(on)
+        found["long_sessions"] = [await measures.long_session(on, length) for length in measures.LENGTHS]
+    found["append_cpu_us"] = await measures.append_cost(folder)
+    return found | {"load_after": round(os.getloadavg()[0], 2)}
+
+
+async def memory(on: measures.Stage) -> Json:
+    """Resident memory before and after 200 sessions more."""
+    before = on.server.memory_info().rss
+    await asyncio.to_thread(measures.sessions, on, 8, 200)
+    after = on.server.memory_info().rss
+    return {"before": round(before / 1e6, 1), "after": round(after / 1e6, 1)}
+
+
+def show(found: Json) -> None:
+    text, first, many = found["throughput"], found["latency"], found["sessions"]
+    line("durable deltas/s, one session", text["deltas_per_s"], f"{text['cpu_us_per_delta']} us CPU each")
+    for name in ("request_to_first_line_ms", "first_line_to_first_delta_ms", "request_to_first_delta_ms"):
+        line(name.replace("_", " ").replace(" ms", ", ms"), first[name]["p50"], f"p95 {first[name]['p95']}")
+    for row in many:
+        more = f"{row['server_cpu_ms']} ms CPU each ({row['with_warden_cpu_ms']} with the warden), p50 {row['total_ms_p50']} ms"
+        line(f"sessions/s, {row['at_once']} at once", row["sessions_per_s"], more)
+    line("memory over 200 sessions, MB", found["memory_mb"]["after"], f"before {found['memory_mb']['before']}")
+    for row in found["long_sessions"]:
+        of_long = f"of a task that long {row['get_task_that_long_ms']}, again {row['and_again_ms']}"
+        more = f"{row['turn_cpu_ms']} ms CPU; GetTask {row['get_task_ms_p50']}, {of_long}"
+        line(f"turn in a session of {row['events']} events, ms", row["turn_ms_p50"], more)
+    costs = list(found["append_cpu_us"].values())
+    for length, cost in found["append_cpu_us"].items():
+        line(f"append at {length} events, us CPU", cost, f"ratio {cost / costs[0]:.2f}")
+    ends = [row["turn_cpu_ms"] for row in found["long_sessions"]]
+    line("turn CPU, longest session to shortest", f"{ends[-1] / ends[0]:.2f}", "")
+
+
+def line(name: str, value: object, more: str) -> None:
+    print(f"{name:<46} {value!s:>9}   {more}".rstrip())
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="switchboard-bench-") as folder:
+        found = asyncio.run(run(Path(folder)))
+    show(found)
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

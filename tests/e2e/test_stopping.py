@@ -1,0 +1,77 @@
+"""Turns that do not end by themselves: canceled in mid-stream and in mid-tool, and a CLI killed with -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import anyio
+
+from adapters.events import NEUTRAL
+from tests.e2e.legs import Leg
+from tests.e2e.model import text_of_scenario
+from tests.e2e.stage import SECONDS, Played, Stage, command_of, processes_of, program_of
+from tests.support import Client, Json, text_of
+
+
+async def cancel(client: Client, leg: Leg, played: Played) -> Json:
+    answer = await client.rpc(leg.agent, "CancelTask", {"id": played.task_id})
+    task: Json = answer["result"]
+    return task
+
+
+async def until_its_commands_run(turn: str) -> None:
+    """Both of them: the one in the shell's session, and the one that has left it."""
+    while [command_of(pid) for pid in processes_of(turn)].count(["sleep", "300"]) < 2:  # noqa: ASYNC110  (nobody tells)
+        await anyio.sleep(0.05)
+
+
+async def test_cancel_in_mid_stream_keeps_the_text_and_leaves_no_process(stage: Stage, leg: Leg) -> None:
+    with anyio.fail_after(SECONDS):
+        async with stage.client() as client:
+            played = await stage.until(client, leg.agent, "SCN-slow", lambda so_far: len(so_far.text) > 8)
+            turn = await stage.turn_of(client, played)
+            assert processes_of(turn)
+            task = await cancel(client, leg, played)
+            assert processes_of(turn) == []
+    assert task["status"]["state"] == "TASK_STATE_CANCELED"
+    assert text_of_scenario("SCN-slow").startswith(text_of(task))
+    assert 8 < len(text_of(task)) < len(text_of_scenario("SCN-slow"))
+
+
+async def test_cancel_in_mid_tool_ends_its_commands_and_the_conversation_can_go_on(stage: Stage, leg: Leg) -> None:
+    with anyio.fail_after(SECONDS):
+        async with stage.client() as client:
+            played = await stage.until(client, leg.agent, "SCN-long-tool", lambda so_far: "tool_start" in so_far.kinds)
+            turn = await stage.turn_of(client, played)
+            await until_its_commands_run(turn)
+            task = await cancel(client, leg, played)
+            assert processes_of(turn) == []
+            after = await stage.say(client, leg.agent, "SCN-text", contextId=played.context_id)
+    assert task["status"]["state"] == "TASK_STATE_CANCELED"
+    assert text_of(task) == "This takes a while."
+    assert after.text == text_of_scenario("SCN-text")
+
+
+async def test_a_cli_killed_in_mid_turn_is_a_crash_and_leaves_no_orphans(stage: Stage, leg: Leg) -> None:
+    frames, turn = [], ""
+    with anyio.fail_after(SECONDS):
+        async with stage.client() as client:
+            async for frame in client.stream(leg.agent, "SCN-long-tool"):
+                frames.append(frame)
+                if not turn and "tool_start" in Played(frames).kinds:
+                    turn = await stage.turn_of(client, Played(frames))
+                    await until_its_commands_run(turn)
+                    os.kill(program_of(processes_of(turn)), signal.SIGKILL)
+    assert processes_of(turn) == []
+    played = Played(frames)
+    assert played.kinds == ["task", "working", "text", "tool_start", "tool_result", "whole text", "failed"]
+    assert played.text == "This takes a while."
+    assert played.tools[1] == {"type": "tool_result", "output": "", "is_error": True, "exit_code": None, "truncated": False}
+    error = played.status["message"]["parts"][1]["data"]
+    assert {**error, "incident": ""} == {
+        "category": "runtime_crash",
+        "retryable": True,
+        "message": NEUTRAL["runtime_crash"],
+        "incident": "",
+    }

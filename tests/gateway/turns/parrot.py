@@ -1,0 +1,77 @@
+"""A runtime that prints what the prompt tells it to, over `specs/jsonl-protocol.md`: for what no sane runtime does.
+
+The prompt is a JSON list. A string is printed as it is, an object as JSON, and these are acts:
+["wait", "name"] until a file of that name is in the workspace, ["exit", 3], ["sleep"] for ever, deaf to everything,
+["where"] tells in text, a tool's input and its output where the parrot finds itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from adapters.profile import Launch, Plan, Profile
+from adapters.runtimes.rehearsal.profile import PROFILE as REHEARSAL
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def launch(plan: Plan) -> Launch:
+    return Launch(argv=(sys.executable, str(Path(__file__).resolve())), env={"PYTHONPATH": str(ROOT)}, keep_stdin=True)
+
+
+PARROT: Profile = replace(REHEARSAL, name="parrot", modes={"jsonl": replace(REHEARSAL.modes["jsonl"], launch=launch)})
+RUNTIMES = {"rehearsal": REHEARSAL, "parrot": PARROT}
+DONE = {"type": "done", "yield_reason": "completed"}
+
+
+def say(*lines: Any) -> str:
+    """The prompt that makes the parrot print these lines."""
+    return json.dumps(lines)
+
+
+def chunk(text: str) -> dict[str, str]:
+    return {"type": "chunk", "text": text}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["type"] == "turn":
+            for said in json.loads(message["prompt"]):
+                perform(said)
+
+
+def perform(said: Any) -> None:
+    match said:
+        case ["wait", name]:
+            while not os.path.exists(name):
+                time.sleep(0.01)
+        case ["exit", code]:
+            os._exit(code)
+        case ["where"]:
+            tell(f"{os.getcwd()} {os.environ['HOME']} {os.path.dirname(os.getcwd())}/x {os.environ['TMPDIR']}")
+        case ["sleep"]:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+        case _:
+            print(said if isinstance(said, str) else json.dumps(said), flush=True)
+
+
+def tell(text: str) -> None:
+    perform({"type": "tool_start", "call_id": "1", "tool": "mcp:a/b", "input": {text: [text]}})
+    perform({"type": "tool_result", "call_id": "1", "output": text})
+    perform({"type": "artifact", "name": text, "parts": [{"text": text}, {"data": {text: text}}]})
+    for piece in (text[:9], text[9:30], *text[30:]):
+        perform({"type": "chunk", "text": piece})
+    perform({"type": "ask", "question": text})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What a gateway left behind is cleared up by the next one. [INV-6]"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+
+from tests.gateway.turns.calls import AT_ONCE, error_of, of_type, state_of, tools, turns_of
+from tests.gateway.turns.parrot import RUNTIMES
+from tests.support import Client, Json, gateway_process, serving, text_of
+
+
+async def ended(gateway: Client, agent: str, task_id: str) -> Json:
+    while state_of(task := await gateway.get(agent, task_id)) in ("SUBMITTED", "WORKING"):
+        await gateway.http.get(f"{gateway.url}/health")
+    return task
+
+
+async def test_a_turn_whose_gateway_was_killed_fails_and_what_waited_runs(tmp_path: Path) -> None:
+    with gateway_process(tmp_path, {"SWITCHBOARD_CONCURRENCY": "1"}) as gateway, anyio.fail_after(60):
+        client = gateway.client()
+        await client.owner("agent.create", name="mine", runtime="rehearsal")
+        seen = []
+        async for frame in client.stream("mine", "N=2 SLEEPTOOL=600"):
+            seen.append(frame)
+            if tools(seen):
+                break
+        task = seen[0].result["task"]
+        same = await client.send("mine", "N=1", contextId=task["contextId"], configuration=AT_ONCE)
+        other = await client.send("mine", "N=1", configuration=AT_ONCE)
+        gateway.kill()
+        gateway.start()
+        found = [await ended(client, "mine", one["id"]) for one in (task, same, other)]
+        events = await client.events(task["contextId"])
+        await client.http.aclose()
+    assert [state_of(one) for one in found] == ["FAILED", "COMPLETED", "COMPLETED"]
+    assert error_of(found[0])["category"] == "runtime_crash"
+    assert text_of(found[0]) == "word0 word1 "
+    start, result = of_type(events, "tool_start", "tool_result")
+    assert (start["type"], result["type"], result["body"]["is_error"]) == ("tool_start", "tool_result", True)
+    assert result["body"]["call_id"] == start["body"]["call_id"]
+
+
+async def test_a_turn_that_was_done_stays_done_although_its_gateway_died_before_it_was_put_away(tmp_path: Path) -> None:
+    async with serving(tmp_path, RUNTIMES) as gateway:
+        with anyio.fail_after(20):
+            task = await gateway.send("hello", "N=1")
+            waits = await gateway.send("hello", "N=1 ASK")
+    with closing(sqlite3.connect(tmp_path / "switchboard.db")) as connection, connection:
+        connection.execute("UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL")
+    async with serving(tmp_path, RUNTIMES) as gateway:
+        with anyio.fail_after(20):
+            assert await gateway.get("hello", task["id"]) == task
+            assert await gateway.get("hello", waits["id"]) == waits
+            listed = await gateway.rpc("hello", "ListTasks", {"status": "TASK_STATE_COMPLETED"})
+            session = await gateway.owner("sessions.show", id=task["contextId"])
+            (turn,) = await turns_of(gateway, waits["contextId"])
+            answer = await gateway.send("hello", "N=1", taskId=waits["id"])
+    assert [one["id"] for one in listed["result"]["tasks"]] == [task["id"]]
+    assert session["status"] == "idle"
+    assert (turn["state"], turn["yield_reason"]) == ("ended", "needs_input")
+    assert state_of(answer) == "COMPLETED"
+
+
+async def test_a_turn_of_a_worker_that_never_began_fails(tmp_path: Path) -> None:
+    """It was claimed, and nothing of it stands in the log."""
+    async with serving(tmp_path, RUNTIMES) as gateway:
+        with anyio.fail_after(20):
+            task = await gateway.send("hello", "N=1")
+    with closing(sqlite3.connect(tmp_path / "switchboard.db")) as connection, connection:
+        connection.execute("UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL, yield_reason = NULL")
+        connection.execute("UPDATE task SET state = 'working'")
+        connection.execute("UPDATE session SET status = 'running'")
+        connection.execute("DELETE FROM event WHERE type != 'message'")
+    async with serving(tmp_path, RUNTIMES) as gateway:
+        with anyio.fail_after(20):
+            found = await gateway.get("hello", task["id"])
+            status = (await gateway.owner("sessions.show", id=task["contextId"]))["status"]
+    assert error_of(found)["category"] == "runtime_crash"
+    assert status == "failed"
