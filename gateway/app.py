@@ -1,6 +1,8 @@
 """The one place that wires the gateway together. Follow a call from here:
 
-    POST /agents/{name}          a2a.routes      the agent's name, the body's size; the SDK's dispatcher reads JSON-RPC
+    POST /agents/{name} and below, or gRPC
+      -> a2a.admission           the agent's name, the body's size and form
+      -> a2a.jsonrpc, rest, grpc the version; the SDK's dispatchers read the request (1.0 or 0.3)
       -> a2a.handler             checks the message and hands it in
       -> turns.engine.accept     stored with its queued turn in one transaction, before anything is answered
       -> turns.engine (worker)   claims the turn under a new fence
@@ -23,7 +25,7 @@ import os
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a third of a unary call, and nobody reads it
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import anyio
 import structlog
@@ -34,6 +36,7 @@ from starlette.routing import Route
 
 from adapters.profile import Profile
 from adapters.registration import profiles
+from gateway.a2a.admission import Admission
 from gateway.a2a.discovery import routes as discovery_routes
 from gateway.a2a.handler import Handler
 from gateway.a2a.published import Cards
@@ -75,6 +78,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
+    grpc = _grpc(handler, agents, settings)
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None
@@ -107,7 +111,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)
-                yield
+                async with grpc:
+                    yield
                 group.cancel_scope.cancel()
         finally:
             await database.aclose()
@@ -122,6 +127,18 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
     app.state.engine, app.state.log = engine, log
     return app
+
+
+def _grpc(handler: Handler, agents: Agents, settings: Settings) -> AbstractAsyncContextManager[None]:
+    """gRPC, where it is switched on."""
+    if not settings.grpc_port:
+        return nullcontext()
+    try:
+        from gateway.a2a.grpc import grpc_served
+    except ImportError as exc:
+        hint = "Install a2a-switchboard[grpc], or set SWITCHBOARD_GRPC_PORT to 0."
+        raise SwitchboardError("SWITCHBOARD_GRPC_PORT is set, but grpcio is not installed.", hint) from exc
+    return grpc_served(handler, Admission(agents, settings), settings)
 
 
 async def health(_request: Request) -> JSONResponse:

@@ -18,6 +18,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the gateway listens on.")
     public_url: str = Field("", description="Origin callers reach the gateway at; stands on cards. Default: host and port.")
+    grpc_port: int = Field(0, ge=0, le=65535, description="Port for gRPC calls, on the same address. 0: no gRPC.")
+    grpc_public_address: str = Field(
+        "", description="`host:port` or URL callers reach gRPC at. Only when it is set, cards offer gRPC."
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("switchboard"),
         description="Where the database, the owner key and the sessions' journals are kept.",

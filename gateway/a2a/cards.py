@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from a2a.server.request_handlers.response_helpers import agent_card_to_dict
+from a2a.types import a2a_pb2 as pb
+from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped]  # has no stubs
+
 from gateway.a2a.extension import TOOL_EVENTS
 
 Json = dict[str, Any]
@@ -36,7 +40,13 @@ class Face:
 
 
 def card(
-    face: Face, origin: str, *, provider: Json | None = None, security: Json | None = None, extended: bool = False
+    face: Face,
+    origin: str,
+    grpc_address: str = "",
+    *,
+    provider: Json | None = None,
+    security: Json | None = None,
+    extended: bool = False,
 ) -> Json:
     """The A2A agent card (spec v1.0, section 4.4), unsigned.
 
@@ -51,7 +61,7 @@ def card(
         "name": face.name,
         "description": face.description or f"The agent {face.name}.",
         "version": str(face.edition),
-        "supportedInterfaces": [{"url": agent_url(face.name, origin), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+        "supportedInterfaces": interfaces(face.name, origin, grpc_address),
         "provider": face.provider or provider,
         "documentationUrl": face.documentation_url,
         "iconUrl": face.icon_url,
@@ -67,6 +77,26 @@ def card(
         "skills": skills(face),
     }
     return _filled(made)
+
+
+def interfaces(name: str, origin: str, grpc_address: str = "") -> list[Json]:
+    """All ways to call an agent, the best first. 0.3 has no tenants, so its gRPC cannot name an agent and is not listed."""
+    url = agent_url(name, origin)
+    found: list[Json] = [_interface(url, binding, "1.0") for binding in ("JSONRPC", "HTTP+JSON")]
+    if grpc_address:
+        found.append({**_interface(grpc_address, "GRPC", "1.0"), "tenant": name})
+    return found + [_interface(url, binding, "0.3") for binding in ("JSONRPC", "HTTP+JSON")]
+
+
+def _interface(url: str, binding: str, version: str) -> Json:
+    return {"url": url, "protocolBinding": binding, "protocolVersion": version}
+
+
+def readable_by_03(card: Json) -> Json:
+    """The card with the fields 0.3 clients look for beside its own: url, preferredTransport, additionalInterfaces ..."""
+    both: Json = agent_card_to_dict(ParseDict(card, pb.AgentCard()))
+    more = {name: value for name, value in both.items() if name not in card or name == "securitySchemes"}
+    return {**card, **more}
 
 
 def skills(face: Face) -> list[Json]:

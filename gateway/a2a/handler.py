@@ -44,7 +44,7 @@ from gateway.log.tail import tail
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import TERMINAL, Accepted
-from gateway.turns.spec import Inbound
+from gateway.turns.spec import Inbound, prompt_of
 
 MAX_PAGE = 100
 PAGE = 50
@@ -73,6 +73,7 @@ class Handler(RequestHandler):
             found = await self.tasks.get(_caller(context), accepted.task_id)
             return _task(found.task, _history(params.configuration))
 
+    @validate_request_params
     async def stream_message(self, params: pb.SendMessageRequest, context: ServerCallContext) -> TaskStream:
         """The stream of a new message: the task first, then what happens to it."""
         with _a2a_errors():
@@ -129,6 +130,7 @@ class Handler(RequestHandler):
             await self.engine.cancel(params.id)
             return _task((await self.tasks.get(caller, params.id)).task)
 
+    @validate_request_params
     async def stream_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> TaskStream:
         """A task's stream: from Last-Event-ID on, or the task as it is and then what happens to it."""
         with _a2a_errors():
@@ -215,7 +217,7 @@ class Handler(RequestHandler):
         if len(message.parts) > MAX_PARTS:
             raise InvalidParamsError(f"The message has {len(message.parts)} parts; at most {MAX_PARTS} are taken.")
         parts = tuple(_part(part) for part in message.parts)
-        self._check_text("".join(part["text"] for part in parts if "text" in part))
+        self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
         return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gateway.a2a.cards import Face, Json, card
+from gateway.a2a.cards import Face, Json, card, readable_by_03
 from gateway.a2a.documents import Document
 from gateway.a2a.signing import signed
 from gateway.clock import now_us
@@ -22,7 +22,8 @@ class Cards:
 
     def unsigned(self, face: Face) -> Json:
         """What the card says: of the face and the settings and nothing else, or it could not be kept."""
-        return card(face, self.settings.url, provider=self.settings.provider)
+        address = self.settings.grpc_public_address
+        return readable_by_03(card(face, self.settings.url, address, provider=self.settings.provider))
 
     def document(self, face: Face) -> Document:
         key = self.keys.current()

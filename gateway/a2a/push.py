@@ -37,14 +37,8 @@ _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")  # what a header c
 
 
 def version_of(context: ServerCallContext) -> str:
-    """The protocol version of a call: what the transport noted, else what the call itself shows."""
-    noted = context.state.get("version")
-    if noted:
-        return str(noted)
-    old = "/" in str(context.state.get("method", "")) or context.state.get("headers", {}).get("a2a-version", "").startswith(
-        "0."
-    )
-    return OLD if old else "1.0"
+    """The protocol version of a call, as its transport noted it."""
+    return str(context.state.get("version", "1.0"))
 
 
 class Push:

@@ -33,9 +33,9 @@ def _signature(payload: bytes, key: CardKey, protected: str) -> Json:
 
 
 def forms(document: Json) -> list[bytes]:
-    """The canonical forms a reader may arrive at; mostly one."""
+    """The canonical forms a reader may arrive at: as it came, what 1.0 knows of it, and that without empty values."""
     known = MessageToDict(ParseDict(document, pb.AgentCard(), ignore_unknown_fields=True))
-    return list(dict.fromkeys(canonical(form) for form in (known, _without_empty(known), document)))
+    return list(dict.fromkeys(canonical(form) for form in (document, known, _without_empty(known))))
 
 
 def canonical(value: Any) -> bytes:

@@ -57,7 +57,7 @@ class Tasks:
         def op(conn: Connection) -> tuple[Found, bool]:
             row = conn.execute(select(_task).where(*mine)).first()
             if row is None:
-                raise NotFound(f"Task {task_id!r} was not found.")
+                raise NotFound(f"Task {task_id[:80]!r} was not found.")
             found = _folded(conn, row)
             return found, row.snapshot is None and _worth_keeping(row, found.position.seq)
 

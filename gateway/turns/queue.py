@@ -128,9 +128,9 @@ def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound
     mine = (_task.c.id == new.task_id, _task.c.agent_id == agent_id, _task.c.principal == principal)
     task = conn.execute(select(_task).where(*mine)).first()
     if task is None:
-        raise NotFound(f"Task {new.task_id!r} was not found.")
+        raise NotFound(f"Task {new.task_id[:80]!r} was not found.")
     if new.context_id and new.context_id != task.session_id:
-        raise Conflict(f"Task {new.task_id!r} is not of context {new.context_id!r}.", "Leave contextId out.")
+        raise Conflict(f"Task {new.task_id!r} is not of context {new.context_id[:80]!r}.", "Leave contextId out.")
     if task.state in TERMINAL:
         raise Conflict(f"Task {new.task_id!r} has ended as {task.state}.", "Send the message with its contextId only.")
     return task
@@ -200,13 +200,14 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
 
     `done.final` says whether the task ended with it, or goes on with a message that came meanwhile.
     """
-    done, now = events[-1], now_us()
+    done = events[-1]
     reason = done.body["yield_reason"]
     state = _TASK_STATE[reason]
     queued = conn.execute(_QUEUED_OF_TASK, {"key": turn.task_id}).scalar_one()
     more = queued > 0 and state not in ("canceled", "rejected")
     last = Event("done", "user", {**done.body, "final": not more}, done.actor)
     batch = write_events(conn, turn, entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id), native)
+    now = batch.rows[-1].created_at  # as the task's status tells it
     conn.execute(_SET_TURN, {"key": turn.id, "yield_reason": reason, "error": done.body["error"]})
     rests = {"state": "working" if more else state, "snapshot": None, "snapshot_seq": batch.after.seq, "updated_at": now}
     conn.execute(_SET_TASK, {"key": turn.task_id, **rests})

@@ -1,4 +1,4 @@
-"""`call` and `chat`: A2A as a caller speaks it, streams that break and are taken up again, Ctrl-C."""
+"""`call` and `chat`: A2A as a caller speaks it, streams that break and are taken up again, Ctrl-C. [CLI-1]"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.crash.witness import AGENT, FINAL, Cut, calling, check, check_log, re
 from tests.support import Client, GatewayProcess, gateway_process
 
 ROUNDS = int(os.environ.get("SWITCHBOARD_CRASH_ROUNDS", "20"))
-LATEST_KILL = 1.2  # seconds after the calls
+LATEST_KILL = 1.0  # seconds after the calls
 PROMPTS = ("N=400 D=2000", "N=150 D=2000 SLEEPTOOL=0.5", "N=400 D=2000 ORPHAN", "N=60 D=500")
 
 

@@ -89,8 +89,9 @@ async def check(client: Client, cut: Cut) -> None:
         with anyio.fail_after(30):
             rest = await resumed(client, task_id, told[-1].id if told else cut.frames[0].id)
         assert told + rest == replay
-    check_log(await client.events(context_id))
-    check_task(await client.events(context_id), task_id, cut.prompt, replay)
+    events = await client.events(context_id)
+    check_log(events)
+    check_task(events, task_id, cut.prompt, replay)
 
 
 def check_log(events: list[Json]) -> None:

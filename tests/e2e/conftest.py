@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Where the CLIs are missing one test stands for all that need them: one line says so, not one for each."""
     if not missing():
         return
-    _, *others = [item for item in items if "stage" in getattr(item, "fixturenames", ())] or [None]
+    others = [item for item in items if "stage" in getattr(item, "fixturenames", ())][1:]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
 

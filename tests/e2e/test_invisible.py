@@ -1,4 +1,4 @@
-"""Nobody who calls an agent can tell what it runs on: four runtimes, one model, the same words on the wire."""
+"""Nobody who calls an agent can tell what it runs on: four runtimes, one model, the same words on the wire. [HIDE-2]"""
 
 from __future__ import annotations
 

@@ -69,9 +69,12 @@ async def test_a_card_shows_every_public_field(tmp_path: Path) -> None:
         await gateway.owner("agent.create", name="mailer", runtime="rehearsal", **FACE)
         found = (await fetch(gateway)).json()
         assert await gateway.owner("agent.card", name="mailer") == found
+    url = f"{gateway.url}/agents/mailer"
     assert found.pop("signatures")
     extensions = found["capabilities"].pop("extensions")
     assert [set(extension) for extension in extensions] == [{"uri", "description"}]
+    assert {found.pop(name) for name in ("url", "preferredTransport", "protocolVersion")} == {url, "JSONRPC", "0.3"}
+    assert found.pop("additionalInterfaces") == [{"url": url, "transport": "HTTP+JSON"}]
     assert found.pop("supportedInterfaces")[0]["url"] == f"{gateway.url}/agents/mailer"
     assert found.pop("capabilities")["streaming"] is True
     assert found == {
@@ -160,7 +163,7 @@ async def test_any_jose_library_verifies_a_card(tmp_path: Path) -> None:
     assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
     header = {"alg": "ES256", "typ": "JOSE", "kid": key["kid"], "jku": f"{gateway.url}/.well-known/jwks.json"}
     keys = KeySet.import_key_set(jwks)
-    assert (len(body["signatures"]), verify(body, keys)) == (1, header)
+    assert (len(body["signatures"]), verify(body, keys)) == (2, header)  # with and without what 0.3 adds
     assert keys.keys[0].thumbprint() == key["kid"]
     by_the_sdk = create_signature_verifier(lambda kid, _: PyJWKSet.from_dict(jwks)[str(kid)], ["ES256"])
     by_the_sdk(parse_agent_card(json.loads(json.dumps(body))))

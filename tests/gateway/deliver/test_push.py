@@ -7,35 +7,18 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from a2a.server.context import ServerCallContext
 from standardwebhooks import Webhook
 
-from gateway.a2a.push import version_of
+from tests.gateway.deliver.gateways import deliveries, gateway, push
 from tests.gateway.deliver.receivers import Receiver
-from tests.support import Client, Json, message, serving
+from tests.support import Client, Json, message
 
 ANSWER = "word0 word1 "
-
-
-@asynccontextmanager
-async def gateway(data_dir: Path, **settings: Any) -> AsyncIterator[Client]:
-    """A gateway that may reach this machine, and does not wait long before it tries again."""
-    given = {"allow_private_hosts": "127.0.0.1", "webhook_backoff_seconds": 0.01, **settings}
-    with anyio.fail_after(60):
-        async with serving(data_dir, **given) as client:
-            yield client
-
-
-def push(url: str, **more: Any) -> Json:
-    return {"taskPushNotificationConfig": {"url": url, **more}}
 
 
 async def hanging(client: Client, **configuration: Any) -> Json:
@@ -128,32 +111,24 @@ async def test_a_config_of_a_running_task_gets_what_comes_afterwards(tmp_path: P
 
 
 async def test_receivers_of_version_0_3_get_the_task_as_that_version_has_it(tmp_path: Path, receiver: Receiver) -> None:
+    old = {"A2A-Version": "0.3"}
+    sent = {"kind": "message", "messageId": "m1", "role": "user", "parts": [{"kind": "text", "text": "N=2"}]}
+    config = {"url": f"{receiver.url}/ok", "token": "t0ken"}
     async with gateway(tmp_path) as client:
-        task = await hanging(client)
-        await result(client, "CreateTaskPushNotificationConfig", {"taskId": task["id"], "url": f"{receiver.url}/ok"})
-        with sqlite3.connect(tmp_path / "switchboard.db") as database:
-            database.execute("UPDATE push_config SET version = '0.3'")
-        database.close()
-        await result(client, "CancelTask", {"id": task["id"]})
-        await receiver.until(lambda: bool(receiver.acknowledged))
-    (got,) = receiver.got
-    assert (got.json["kind"], got.json["id"], got.json["status"]["state"]) == ("task", task["id"], "canceled")
-    assert got.json["artifacts"][0]["parts"] == [{"kind": "text", "text": ANSWER}]
-
-
-@pytest.mark.parametrize(
-    ("state", "version"),
-    [
-        ({}, "1.0"),
-        ({"version": "0.3"}, "0.3"),
-        ({"method": "message/send"}, "0.3"),
-        ({"method": "SendMessage", "headers": {"a2a-version": "1.0"}}, "1.0"),
-        ({"headers": {"a2a-version": "0.3"}}, "0.3"),
-        ({"headers": {"a2a-version": "0.3"}, "version": "1.0"}, "1.0"),
-    ],
-)
-def test_the_version_of_a_call_is_the_one_its_transport_noted(state: Json, version: str) -> None:
-    assert version_of(ServerCallContext(state=state)) == version
+        params = {"message": sent, "configuration": {"pushNotificationConfig": config}}
+        task = (await client.rpc("hello", "message/send", params, old))["result"]
+        await receiver.until(lambda: len(receiver.acknowledged) == 2)
+        await deliveries(client, "delivered", "delivered")
+        shown = {"taskId": task["id"], "pushNotificationConfig": {"id": task["id"], "url": f"{receiver.url}/ok"}}
+        for method in ("get", "list"):
+            answer = await client.rpc("hello", f"tasks/pushNotificationConfig/{method}", {"id": task["id"]}, old)
+            assert answer["result"] == (shown if method == "get" else [shown])
+        given = {"taskId": task["id"], "pushNotificationConfig": {"id": "second", **config}}
+        assert (await client.rpc("hello", "tasks/pushNotificationConfig/set", given, old))["result"] == given
+    working, completed = receiver.got
+    assert (working.json["kind"], working.json["id"], working.said) == ("task", task["id"], "working")
+    assert completed.json == task
+    assert completed.headers["x-a2a-notification-token"] == "t0ken"
 
 
 # -- configs
@@ -240,7 +215,7 @@ async def test_another_agents_task_has_no_configs_one_could_read_or_make(tmp_pat
     "config",
     [
         {"url": ""},
-        {"url": "http://localhost:1/"},
+        {"url": "http://10.0.0.1:1/"},
         {"url": "https://10.0.0.1/"},
         {"url": "https://user:pw@127.0.0.1/"},
         {"url": "http://127.0.0.1:1/", "token": "a\r\nb: c"},

@@ -102,7 +102,7 @@ async def play(log: Log, program: list[Write | Read | Turn]) -> None:
 
 
 @given(steps)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_tail_sees_exactly_the_log_from_where_it_began(program: list[Write | Read | Turn]) -> None:
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:

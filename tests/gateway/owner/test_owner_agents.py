@@ -1,4 +1,4 @@
-"""Agents through the owners' endpoint: create, show, change, delete."""
+"""Agents through the owners' endpoint: create, show, change, delete. [OWN-2] [OWN-3]"""
 
 from __future__ import annotations
 

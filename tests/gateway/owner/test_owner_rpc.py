@@ -1,4 +1,4 @@
-"""The endpoint itself: keys, sizes, JSON, batches, and one shape for every error."""
+"""The endpoint itself: keys, sizes, JSON, batches, and one shape for every error. [OWN-1]"""
 
 from __future__ import annotations
 

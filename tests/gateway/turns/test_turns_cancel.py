@@ -23,6 +23,8 @@ from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Client, serving, text_of
 
 NOT_CANCELABLE = -32002
+TOOL_START = {"type": "tool_start", "call_id": "1", "tool": "shell", "input": {"command": "true"}}
+TOOL_RESULT = {"type": "tool_result", "call_id": "1", "output": ""}
 
 
 async def cancel_while_it_speaks(gateway: Client, prompt: str) -> str:
@@ -129,14 +131,22 @@ async def test_what_has_ended_cannot_be_canceled(tmp_path: Path) -> None:
 
 
 async def test_a_task_that_waits_for_input_is_canceled(tmp_path: Path) -> None:
+    """A long one, whose fold was kept when it began to wait."""
+    lines = [
+        {"type": "thinking", "text": "Hm."},
+        chunk("a"),
+        *[TOOL_START, TOOL_RESULT] * 60,
+        {"type": "ask", "question": "Go on?"},
+    ]
     async with serving(tmp_path, RUNTIMES) as gateway:
         with anyio.fail_after(20):
-            async with calling(gateway, "N=1 ASK") as call:
+            await make_agent(gateway, "parrot", "parrot")
+            async with calling(gateway, say(*lines, {**DONE, "yield_reason": "needs_input"}), agent="parrot") as call:
                 await call.ended.wait()
             assert call.states[-1] == "INPUT_REQUIRED"
-            answer = await cancel(gateway, call.task["id"])
-            found = await gateway.get("hello", call.task["id"])
-            again = await cancel(gateway, call.task["id"])
+            answer = await cancel(gateway, call.task["id"], "parrot")
+            found = await gateway.get("parrot", call.task["id"])
+            again = await cancel(gateway, call.task["id"], "parrot")
     assert state_of(answer["result"]) == "CANCELED"
     assert found == answer["result"]
     assert again["error"]["code"] == NOT_CANCELABLE

@@ -1,0 +1,147 @@
+"""gRPC on a port of its own: the services of 1.0 and 0.3 by the SDK's handlers over the same Handler.
+
+An agent is chosen by the request's `tenant`; 0.3 has none, so there (and where it is empty) by the metadata
+`a2a-tenant`. This module is imported only where gRPC is switched on: grpcio is the extra `a2a-switchboard[grpc]`.
+TLS is the business of the proxy in front, as with HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc.aio  # type: ignore[import-untyped]  # has no stubs
+import structlog
+from a2a.compat.v0_3.a2a_v0_3_pb2_grpc import add_A2AServiceServicer_to_server as add_03
+from a2a.compat.v0_3.grpc_handler import CompatGrpcHandler
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers.grpc_handler import DefaultGrpcServerCallContextBuilder, GrpcHandler
+from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server as add_10
+from a2a.utils.errors import A2AError, InternalError
+
+from gateway.a2a.admission import ANONYMOUS, Admission, no_agent
+from gateway.a2a.handler import Handler
+from gateway.a2a.handler03 import Handler03
+from gateway.a2a.versions import HEADER, Version, require, spoken
+from gateway.clock import new_id
+from gateway.errors import SwitchboardError
+from gateway.settings import Settings
+
+TENANT = "a2a-tenant"
+STOP_SECONDS = 2.0
+Unary = Callable[[ServerCallContext], Awaitable[Any]]
+Stream = Callable[[ServerCallContext], AsyncIterable[Any]]
+
+log_ = structlog.get_logger("switchboard.a2a")
+
+
+@asynccontextmanager
+async def grpc_served(handler: Handler, admission: Admission, settings: Settings) -> AsyncIterator[None]:
+    """gRPC as long as the block runs; calls that run at its end get a moment to finish. Raises SwitchboardError."""
+    server = grpc.aio.server(options=_options(settings))
+    gate = Gate(admission)
+    add_10(Service10(handler, gate), server)  # type: ignore[no-untyped-call]  # generated
+    add_03(Service03(handler, gate), server)  # type: ignore[no-untyped-call]  # generated
+    address = f"{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.grpc_port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as exc:
+        hint = "Set SWITCHBOARD_GRPC_PORT to a free port, or to 0 for no gRPC."
+        raise SwitchboardError(f"gRPC cannot listen on {address!r}.", hint) from exc
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(STOP_SECONDS)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", int(settings.send_timeout * 1000)),
+    ]
+
+
+class Gate:
+    """What stands before every call: its version, its agent."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def admit(self, context: ServerCallContext, version: Version) -> None:
+        headers = context.state["headers"]
+        context.state["version"] = version
+        require(version, spoken(headers.get(HEADER.lower())), f"This service (A2A {version})")
+        tenant = context.tenant or headers.get(TENANT, "")
+        face = await self._admission.face(tenant)
+        if face is None:
+            raise no_agent(tenant)
+        context.state["face"], context.state["principal"] = face, ANONYMOUS
+
+    def unary(self, call: Unary, version: Version) -> Unary:
+        async def admitted(context: ServerCallContext) -> Any:
+            try:
+                await self.admit(context, version)
+                return await call(context)
+            except A2AError:
+                raise
+            except Exception as exc:
+                raise _incident(exc) from exc
+
+        return admitted
+
+    def stream(self, call: Stream, version: Version) -> Stream:
+        async def admitted(context: ServerCallContext) -> AsyncIterator[Any]:
+            try:
+                await self.admit(context, version)
+                async for item in call(context):
+                    yield item
+            except A2AError:
+                raise
+            except Exception as exc:
+                raise _incident(exc) from exc
+
+        return admitted
+
+
+class _ContextBuilder(DefaultGrpcServerCallContextBuilder):
+    def build(self, context: grpc.aio.ServicerContext) -> ServerCallContext:
+        made = super().build(context)
+        made.state["headers"] = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        return made
+
+
+class Service10(GrpcHandler):
+    def __init__(self, handler: Handler, gate: Gate) -> None:
+        super().__init__(handler, _ContextBuilder())
+        self._gate = gate
+
+    async def _handle_unary(self, request: Any, context: Any, handler_func: Unary, default_response: Any) -> Any:
+        return await super()._handle_unary(request, context, self._gate.unary(handler_func, "1.0"), default_response)
+
+    async def _handle_stream(self, request: Any, context: Any, handler_func: Stream) -> AsyncIterator[Any]:
+        async for item in super()._handle_stream(request, context, self._gate.stream(handler_func, "1.0")):
+            yield item
+
+
+class Service03(CompatGrpcHandler):
+    def __init__(self, handler: Handler, gate: Gate) -> None:
+        super().__init__(handler, _ContextBuilder())
+        self.handler03, self._gate = Handler03(handler), gate
+
+    async def _handle_unary(self, context: Any, handler_func: Unary, default_response: Any) -> Any:
+        return await super()._handle_unary(context, self._gate.unary(handler_func, "0.3"), default_response)
+
+    async def _handle_stream(self, context: Any, handler_func: Stream) -> AsyncIterator[Any]:
+        async for item in super()._handle_stream(context, self._gate.stream(handler_func, "0.3")):
+            yield item
+
+
+def _incident(exc: Exception) -> A2AError:
+    incident = new_id("inc")
+    log_.error("call_failed", incident=incident, exc_info=exc)
+    return InternalError(f"The agent could not answer (incident {incident}).")
