@@ -161,6 +161,9 @@ async def test_every_promised_method_is_there() -> None:
         "sessions.events",
         "sessions.list",
         "sessions.show",
+        "webhooks.deliveries",
+        "webhooks.list",
+        "webhooks.redeliver",
     ]
 
 
