@@ -87,6 +87,7 @@ def face_of(record: repo.AgentRecord) -> Face:
         public=record.makeup.public,
         edition=record.edition,
         updated_at=record.edition_at,
+        extended=record.makeup.extended,
         provider=record.makeup.provider,
         documentation_url=record.makeup.documentation_url,
         icon_url=record.makeup.icon_url,

@@ -1,7 +1,7 @@
 """The one place that wires the gateway together. Follow a call from here:
 
     POST /agents/{name} and below, or gRPC
-      -> a2a.admission           the agent's name, the body's size and form
+      -> a2a.admission           who calls (auth.callers), the agent's name, the body's size and form
       -> a2a.jsonrpc, rest, grpc the version; the SDK's dispatchers read the request (1.0 or 0.3)
       -> a2a.handler             checks the message and hands it in
       -> turns.engine.accept     stored with its queued turn in one transaction, before anything is answered
@@ -44,6 +44,8 @@ from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
 from gateway.a2a.tasks import Tasks
 from gateway.agents import Agents, face_of
+from gateway.auth import oidc
+from gateway.auth.callers import Callers, Pepper
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
@@ -69,16 +71,19 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     database = Database(settings.database)
     secrets = load_secrets(settings)
     agents = Agents(database, secrets)
+    issuer = oidc.load(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
+    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer)
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
     tasks, guard = Tasks(database), Guard.allowing(settings.allow_private_hosts)
     push = Push(log, tasks, secrets, guard)
-    handler = Handler(log, engine, settings, tasks, push)
+    handler = Handler(log, engine, settings, cards, tasks, push)
     courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
-    grpc = _grpc(handler, agents, settings)
+    admission = Admission(agents, callers, settings)
+    grpc = _grpc(handler, admission, settings)
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None
@@ -120,8 +125,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     routes = [
         Route("/health", health, methods=["GET"]),
-        *discovery_routes(cards, agents),
-        *callers_routes(handler, agents, settings),
+        *discovery_routes(cards, agents, callers),
+        *callers_routes(handler, admission, settings),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
@@ -129,7 +134,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     return app
 
 
-def _grpc(handler: Handler, agents: Agents, settings: Settings) -> AbstractAsyncContextManager[None]:
+def _grpc(handler: Handler, admission: Admission, settings: Settings) -> AbstractAsyncContextManager[None]:
     """gRPC, where it is switched on."""
     if not settings.grpc_port:
         return nullcontext()
@@ -138,7 +143,7 @@ def _grpc(handler: Handler, agents: Agents, settings: Settings) -> AbstractAsync
     except ImportError as exc:
         hint = "Install a2a-switchboard[grpc], or set SWITCHBOARD_GRPC_PORT to 0."
         raise SwitchboardError("SWITCHBOARD_GRPC_PORT is set, but grpcio is not installed.", hint) from exc
-    return grpc_served(handler, Admission(agents, settings), settings)
+    return grpc_served(handler, admission, settings)
 
 
 async def health(_request: Request) -> JSONResponse:

@@ -7,7 +7,9 @@
     │   └── TooLarge
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
-    ├── NotAllowed            no key, or a wrong one
+    ├── NotAllowed            no key
+    │   └── WrongKey          a key or token that does not hold
+    ├── RateLimited           too many calls, or tasks, of one caller
     ├── RuntimeUnavailable    the runtime is not installed, or its key is missing
     ├── Fenced                a superseded runner tried to write (never leaves the engine)
     └── Unavailable           the database is down, or the disk is full: nothing was acknowledged
@@ -73,6 +75,20 @@ class NotAllowed(SwitchboardError):
     code = "not_allowed"
 
 
+class WrongKey(NotAllowed):
+    pass
+
+
+class RateLimited(SwitchboardError):
+    """`retry_after`: seconds after which another try may do."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, hint: str = "", retry_after: int = 1) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
 class RuntimeUnavailable(SwitchboardError):
     code = "runtime_unavailable"
 
@@ -97,4 +113,5 @@ TABLE: dict[str, Codes] = {
     "runtime_unavailable": Codes(-32013, 409, 1),
     "fenced": Codes(-32603, 500, 1),
     "unavailable": Codes(-32014, 503, 1),
+    "rate_limited": Codes(-32015, 429, 1),
 }

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
     webhook_backoff_seconds: float = Field(5, gt=0, description="Pause after the first failed try; it doubles, to an hour.")
     webhook_concurrency: int = Field(64, ge=1, le=1024, description="Deliveries that are made at the same time.")
+    oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
+    oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
+    oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
     default_agent: str = Field(
         "", description="Agent whose card stands at the root, /.well-known/agent-card.json. Default: none."
     )
@@ -78,6 +81,10 @@ class Settings(BaseSettings):
     @property
     def owner_key_file(self) -> Path:
         return self.data_dir / "owner.key"
+
+    @property
+    def callers_key_file(self) -> Path:
+        return self.data_dir / "callers.key"
 
     @property
     def card_key_file(self) -> Path:

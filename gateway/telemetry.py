@@ -22,10 +22,13 @@ _SHARED: list[structlog.typing.Processor] = [
 def configure(settings: Settings) -> None:
     as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer()
+    # Tracebacks without local variables: those may hold prompts and opened secrets.
+    formats: list[structlog.typing.Processor] = [
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    ]
     if as_json:
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
-    formats = [structlog.processors.dict_tracebacks, renderer] if as_json else [renderer]
+        bare = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        formats = [structlog.processors.ExceptionRenderer(bare), structlog.processors.JSONRenderer(ensure_ascii=False)]
     structlog.configure(
         processors=[*_SHARED, *formats],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import json
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
 MAX_DEPTH = 100  # levels of JSON; a real request has about ten
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
 
 
 class BadBody(Exception):
@@ -41,11 +40,24 @@ async def checked_body(request: Request, limit: int) -> bytes:
 
 
 def depth(body: bytes) -> int:
-    """How deeply JSON text is nested, found without parsing it."""
+    """How deeply JSON text is nested, up to one more than `MAX_DEPTH`; 0 for what is no JSON, which others tell.
+
+    The pre-check spares nearly every body a second parsing.
+    """
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return 0
-    deepest = level = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
-        level += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, level)
-    return deepest
+    try:
+        return nesting(json.loads(body))
+    except RecursionError:
+        return MAX_DEPTH + 1
+    except ValueError:
+        return 0
+
+
+def nesting(value: Any) -> int:
+    """Levels of lists and objects in parsed JSON, counted no further than one more than `MAX_DEPTH`."""
+    levels, level = 0, [value]
+    while levels <= MAX_DEPTH and (level := [item for item in level if isinstance(item, dict | list)]):
+        levels += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return levels

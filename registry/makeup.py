@@ -37,7 +37,8 @@ class Makeup:
     env: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
     mcp_servers: list[dict[str, Any]] = field(default_factory=list)
-    public: bool = True
+    public: bool = True  # False: only callers who sign in, and are told of it
+    extended: dict[str, Any] | None = None  # {description, skills} for callers who signed in
 
     def changed(self, changes: Mapping[str, Any], box: Box) -> Makeup:
         """This make-up with `changes` (plain values) laid over it, secrets sealed in `box`."""
@@ -79,6 +80,7 @@ FACE = frozenset(  # what callers may see
         "output_modes",
         "tags",
         "public",
+        "extended",
     }
 )
 

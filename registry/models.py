@@ -1,4 +1,4 @@
-"""Tables of what owners register: agents, their immutable versions, and the runtimes last seen on this machine.
+"""Tables of what owners register: agents, their immutable versions, callers, and the runtimes last seen on this machine.
 
 `Agent` is the handle (its name and which version holds); `AgentVersion` is everything an owner can set, written once.
 Values of `env` are encrypted by `registry.secrets`. Times are microseconds since the epoch, UTC.
@@ -51,11 +51,32 @@ class AgentVersion(SQLModel, table=True):
     command: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     mcp_servers: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     public: bool = True
+    # {description, skills}: what the card shows to signed-in callers besides
+    extended: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     # The public face's own version and when it was made: a change of what is private shows in neither.
     edition: int = 1
     edition_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     changed: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))  # fields this version changed
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class Caller(SQLModel, table=True):
+    """Somebody who may call, known by a key of which only a keyed hash is kept. A revoked one stays, its name is free."""
+
+    __tablename__ = "caller"
+
+    id: str = Field(primary_key=True)
+    name: str
+    key_id: str = Field(unique=True)
+    key_hash: str
+    agents: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # ids; None: every agent
+    requests_per_minute: int | None = None
+    running_tasks: int | None = None
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    rotated_at: int | None = Field(default=None, sa_column=Column(BigInteger))
+    revoked_at: int | None = Field(default=None, sa_column=Column(BigInteger))
+
+    __table_args__ = (Index("ux_caller_name", "name", unique=True, sqlite_where=text("revoked_at IS NULL")),)
 
 
 class Runtime(SQLModel, table=True):

@@ -108,6 +108,9 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_text("description", makeup.description)
     check_face(makeup)
     check_unique("skill", [skill["id"] for skill in makeup.skills])
+    if makeup.extended is not None:
+        check_text("extended description", makeup.extended["description"])
+        check_unique("extended skill", [skill["id"] for skill in makeup.extended["skills"]])
     check_unique("MCP server", [server["name"] for server in makeup.mcp_servers])
     check_limits(makeup.limits)
     check_command(makeup.command, runtime)

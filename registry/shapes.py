@@ -25,6 +25,19 @@ class Skill(_Shape):
     examples: list[Text] = Field(default_factory=list, max_length=50)
 
 
+class Extended(_Shape):
+    """What the card shows to callers who signed in: a description instead of the public one, skills besides the public ones."""
+
+    description: Text = ""
+    skills: list[Skill] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _something(self) -> Extended:
+        if not self.description and not self.skills:
+            raise ValueError("give a description, skills, or both")
+        return self
+
+
 class Provider(_Shape):
     """Who offers the agent."""
 

@@ -63,6 +63,10 @@ class Client:
     owner_key: str = ""
     http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60))
 
+    async def sign_in(self, name: str = "tester") -> None:
+        """Every call from now on is that caller's."""
+        self.http.headers["X-API-Key"] = (await self.owner("callers.add", name=name))["key"]
+
     async def rpc(self, agent: str, method: str, params: Json, headers: Mapping[str, str] = {}) -> Json:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         answer = await self.http.post(f"{self.url}/agents/{agent}", json=body, headers={**HEADERS, **headers})

@@ -1,6 +1,7 @@
-"""What every HTTP call to an agent must pass before it is parsed, whatever its transport: agent, type, size, JSON, tenant.
+"""What every call to an agent must pass before it is parsed: who calls, the agent; over HTTP type, size, JSON, tenant too.
 
-A call that passes has in its `request.state`: `face`, `principal`, `json` (None without a body).
+A call that passes has in its `request.state`: `face`, `principal`, `json` (None without a body), and `refused`: what the
+Handler refuses as who calls is not allowed it. Not every dispatcher of the SDK has a way to tell that; we tell it.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.a2a.cards import Face
+from gateway.a2a.security import a2a_error, refusal_headers
 from gateway.a2a.versions import HEADER, Version
+from gateway.auth.callers import Callers, Principal
+from gateway.errors import SwitchboardError
 from gateway.settings import Settings
 from gateway.wire import BadBody, checked_body
 
-ANONYMOUS = "anonymous"
+SECRETS = ("authorization", "x-api-key")  # a call's context goes far; credentials stay here
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -52,10 +56,16 @@ class Refused(Exception):
         mapping = A2A_ERROR_MAPPING.get(type(error))
         return cls(mapping.http_code if mapping else 500, error)
 
-    def jsonrpc(self) -> Response:
+    @classmethod
+    def by(cls, exc: SwitchboardError) -> Refused:
+        """A refusal of `auth.callers`."""
+        error = a2a_error(exc)
+        return cls(A2A_ERROR_MAPPING[type(error)].http_code, error, refusal_headers(exc))
+
+    def jsonrpc(self, id: str | int | None = None) -> Response:
         if isinstance(self.error, JSONParseError):  # JSON-RPC's own business, not HTTP's
             return JSONResponse(build_error_response(None, JsonRpcParseError(message=self.error.message)))
-        return JSONResponse(build_error_response(None, self.error), self.status, headers=self.headers)
+        return JSONResponse(build_error_response(id, self.error), self.status, headers=self.headers)
 
     def rest(self, version: Version) -> Response:
         """A google.rpc.Status; 0.3 clients look for `type` and `message` beside it."""
@@ -68,21 +78,21 @@ class Refused(Exception):
 
 
 class Admission:
-    def __init__(self, directory: Directory, settings: Settings) -> None:
-        self._directory, self._settings = directory, settings
+    def __init__(self, directory: Directory, callers: Callers, settings: Settings) -> None:
+        self._directory, self._callers, self._settings = directory, callers, settings
 
-    async def face(self, name: str) -> Face | None:
-        """The public face of an agent callers may know of."""
-        face = await self._directory.face(name)
-        return face if face is not None and face.public else None
+    async def enter(self, headers: Mapping[str, str], name: str) -> tuple[Face, Principal]:
+        """The agent of that name and who calls it. Raises SwitchboardError, as `auth.callers` has it."""
+        principal = await self._callers.authenticate(headers)
+        return self._callers.admit(principal, await self._directory.face(name), name), principal
 
     async def admit(self, request: Request, *media_types: str) -> None:
         """Raises Refused."""
-        name = request.path_params["name"]
-        face = await self.face(name)
-        if face is None:
-            raise Refused(404, no_agent(name))
-        request.state.face, request.state.principal = face, ANONYMOUS
+        try:
+            face, principal = await self.enter(request.headers, request.path_params["name"])
+        except SwitchboardError as exc:
+            raise Refused.by(exc) from exc
+        request.state.face, request.state.principal, request.state.refused = face, principal, []
         request.state.json = await self._body(request, media_types)
         for tenant in _tenants(request):
             if tenant != face.name:
@@ -132,6 +142,9 @@ class ContextBuilder(DefaultServerCallContextBuilder):
 
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
-        context.state["face"], context.state["principal"] = request.state.face, request.state.principal
+        for name in SECRETS:
+            context.state["headers"].pop(name, None)
+        for name in ("face", "principal", "refused"):
+            context.state[name] = getattr(request.state, name)
         context.state["version"] = context.state["headers"][HEADER.lower()] = request.state.version
         return context

@@ -37,6 +37,7 @@ class Face:
     input_modes: tuple[str, ...] = ()
     output_modes: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    extended: Json | None = None  # {description, skills} for callers who signed in
 
 
 def card(

@@ -1,6 +1,7 @@
 """How callers find agents: the directory, the cards, the keys that sign them, and the catalogue of RFC 9727.
 
-Only public agents are told of; a private one answers exactly as one that does not exist.
+Anybody is told of public agents; of restricted ones, in the directory, only those who sign in and may call them. Their
+cards can be read by whoever knows the name: a card says how to sign in.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from starlette.routing import Route
 from gateway.a2a.cards import Face, Json, agent_url, catalog_entry, directory_entry, skills
 from gateway.a2a.documents import Document, answer
 from gateway.a2a.published import Cards
-from gateway.errors import InvalidParams, NotFound, SwitchboardError
+from gateway.a2a.security import refusal_headers
+from gateway.auth.callers import ANONYMOUS, Callers, Principal, may_call
+from gateway.errors import InvalidParams, NotAllowed, NotFound, SwitchboardError
 
 PAGE, MAX_PAGE = 50, 100
 BATCH = 500  # agents looked at together by a search
 MAX_QUERY = 200  # characters
 CATALOG = "/.well-known/api-catalog"
+VARY = {"Vary": "Authorization, X-API-Key"}
 LINKSET = 'application/linkset+json; profile="https://www.rfc-editor.org/info/rfc9727"'
 
 
@@ -36,8 +40,8 @@ class Directory(Protocol):
         ...
 
 
-def routes(cards: Cards, directory: Directory) -> list[Route]:
-    found = Discovery(cards, directory)
+def routes(cards: Cards, directory: Directory, callers: Callers) -> list[Route]:
+    found = Discovery(cards, directory, callers)
     return [
         Route("/agents", found.directory_page, methods=["GET"]),
         Route("/agents/{name}/.well-known/agent-card.json", found.card, methods=["GET"]),
@@ -48,18 +52,20 @@ def routes(cards: Cards, directory: Directory) -> list[Route]:
 
 
 class Discovery:
-    def __init__(self, cards: Cards, directory: Directory) -> None:
-        self.cards, self.directory = cards, directory
+    def __init__(self, cards: Cards, directory: Directory, callers: Callers) -> None:
+        self.cards, self.directory, self.callers = cards, directory, callers
         self.origin = cards.settings.url
 
     async def directory_page(self, request: Request) -> Response:
         try:
+            principal = await self.callers.authenticate(request.headers)
             query = parse(request)
-        except InvalidParams as exc:
+        except (InvalidParams, NotAllowed) as exc:
             return _refused(exc)
-        faces, token = await self._page(query)
+        faces, token = await self._page(query, principal)
         agents = [directory_entry(face, self.origin) for face in faces]
-        return answer(request, Document.of({"agents": agents, "nextPageToken": token}))
+        more = VARY if principal.anonymous else VARY | {"Cache-Control": "private, no-cache"}
+        return answer(request, Document.of({"agents": agents, "nextPageToken": token}, more=more))
 
     async def card(self, request: Request) -> Response:
         return await self._card(request, request.path_params["name"])
@@ -71,7 +77,7 @@ class Discovery:
         return answer(request, self.cards.jwks())
 
     async def catalog(self, request: Request) -> Response:
-        faces = [face async for face in self._all("", BATCH)]
+        faces = [face async for face in self._all("", BATCH, ANONYMOUS)]
         items = [{"href": agent_url(face.name, self.origin)} for face in faces]
         top: Json = {"anchor": f"{self.origin}{CATALOG}", "item": items}
         linkset = [top, *(catalog_entry(face, self.origin) for face in faces)]
@@ -80,15 +86,15 @@ class Discovery:
 
     async def _card(self, request: Request, name: str) -> Response:
         face = await self.directory.face(name) if name else None
-        if face is None or not shown(face):
+        if face is None:
             said = f"Agent {name[:80]!r} was not found." if name else "There is no agent at the root."
             return _refused(NotFound(said, f"The agents there are: {self.origin}/agents"))
         return answer(request, self.cards.document(face))
 
-    async def _page(self, query: Query) -> tuple[list[Face], str]:
+    async def _page(self, query: Query, principal: Principal) -> tuple[list[Face], str]:
         """The page's agents, and the next page's token or ""."""
         page: list[Face] = []
-        async for face in self._all(query.after, BATCH if query.words or query.tags else query.size + 1):
+        async for face in self._all(query.after, BATCH if query.words or query.tags else query.size + 1, principal):
             if not query.finds(face):
                 continue
             if len(page) == query.size:
@@ -96,19 +102,15 @@ class Discovery:
             page.append(face)
         return page, ""
 
-    async def _all(self, after: str, batch: int) -> AsyncIterator[Face]:
-        """Agents to show, by name. A name never changes, so none comes twice and none that stays is missed."""
+    async def _all(self, after: str, batch: int, principal: Principal) -> AsyncIterator[Face]:
+        """Agents the principal may call, by name. A name never changes, so none comes twice and none that stays is missed."""
         while faces := await self.directory.faces(after, batch):
-            for face in filter(shown, faces):
-                yield face
+            for face in faces:
+                if may_call(principal, face):
+                    yield face
             if len(faces) < batch:
                 return
             after = faces[-1].name
-
-
-def shown(face: Face) -> bool:
-    """Whether anybody may find the agent."""
-    return face.public
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +166,4 @@ def _fold(text: str) -> str:
 
 
 def _refused(error: SwitchboardError) -> Response:
-    return JSONResponse(error.to_json(), error.codes.http, {"Cache-Control": "no-cache"})
+    return JSONResponse(error.to_json(), error.codes.http, refusal_headers(error) | {"Cache-Control": "no-cache"})

@@ -16,13 +16,14 @@ import structlog
 from a2a.compat.v0_3.a2a_v0_3_pb2_grpc import add_A2AServiceServicer_to_server as add_03
 from a2a.compat.v0_3.grpc_handler import CompatGrpcHandler
 from a2a.server.context import ServerCallContext
-from a2a.server.request_handlers.grpc_handler import DefaultGrpcServerCallContextBuilder, GrpcHandler
+from a2a.server.request_handlers.grpc_handler import _ERROR_CODE_MAP, DefaultGrpcServerCallContextBuilder, GrpcHandler
 from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server as add_10
 from a2a.utils.errors import A2AError, InternalError
 
-from gateway.a2a.admission import ANONYMOUS, Admission, no_agent
+from gateway.a2a.admission import SECRETS, Admission
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
+from gateway.a2a.security import SignInError, TooManyError, UnavailableError, a2a_error
 from gateway.a2a.versions import HEADER, Version, require, spoken
 from gateway.clock import new_id
 from gateway.errors import SwitchboardError
@@ -32,6 +33,10 @@ TENANT = "a2a-tenant"
 STOP_SECONDS = 2.0
 Unary = Callable[[ServerCallContext], Awaitable[Any]]
 Stream = Callable[[ServerCallContext], AsyncIterable[Any]]
+
+_ERROR_CODE_MAP[SignInError] = grpc.StatusCode.UNAUTHENTICATED
+_ERROR_CODE_MAP[TooManyError] = grpc.StatusCode.RESOURCE_EXHAUSTED
+_ERROR_CODE_MAP[UnavailableError] = grpc.StatusCode.UNAVAILABLE
 
 log_ = structlog.get_logger("switchboard.a2a")
 
@@ -67,7 +72,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 
 class Gate:
-    """What stands before every call: its version, its agent."""
+    """What stands before every call: its version, who calls, its agent."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -77,10 +82,13 @@ class Gate:
         context.state["version"] = version
         require(version, spoken(headers.get(HEADER.lower())), f"This service (A2A {version})")
         tenant = context.tenant or headers.get(TENANT, "")
-        face = await self._admission.face(tenant)
-        if face is None:
-            raise no_agent(tenant)
-        context.state["face"], context.state["principal"] = face, ANONYMOUS
+        try:
+            face, principal = await self._admission.enter(headers, tenant)
+        except SwitchboardError as exc:
+            raise a2a_error(exc) from exc
+        for name in SECRETS:
+            headers.pop(name, None)
+        context.state["face"], context.state["principal"] = face, principal
 
     def unary(self, call: Unary, version: Version) -> Unary:
         async def admitted(context: ServerCallContext) -> Any:

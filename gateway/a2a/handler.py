@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from a2a.server.context import ServerCallContext
@@ -18,7 +18,6 @@ from a2a.types import a2a_pb2 as pb
 from a2a.utils.errors import (
     A2AError,
     ContentTypeNotSupportedError,
-    ExtendedAgentCardNotConfiguredError,
     InternalError,
     InvalidParamsError,
     InvalidRequestError,
@@ -31,13 +30,16 @@ from google.protobuf.json_format import Error as JsonError  # type: ignore[impor
 from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import Connection
 
+from gateway.a2a import security
 from gateway.a2a.cards import Face
+from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.stream import TaskStream
 from gateway.a2a.tasks import ACTIVE, Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
+from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
-from gateway.errors import Conflict, NotFound, SwitchboardError, Unavailable, UsageError
+from gateway.errors import Conflict, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
 from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
@@ -49,6 +51,7 @@ from gateway.turns.spec import Inbound, prompt_of
 MAX_PAGE = 100
 PAGE = 50
 MAX_PARTS = 1000
+NO_CONTEXT = "\0"  # for anonymous callers, who share a name and nothing else: without a context they list nothing
 
 Within = Callable[[Connection, Accepted], object]
 
@@ -58,8 +61,8 @@ log_ = structlog.get_logger("switchboard.a2a")
 class Handler(RequestHandler):
     """The agent and the principal of a call stand in its context's state: `face`, `principal`."""
 
-    def __init__(self, log: Log, engine: Engine, settings: Settings, tasks: Tasks, push: Push) -> None:
-        self.log, self.engine, self.settings = log, engine, settings
+    def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push) -> None:
+        self.log, self.engine, self.settings, self.cards = log, engine, settings, cards
         self.tasks, self.push = tasks, push
 
     # -- messages
@@ -110,7 +113,7 @@ class Handler(RequestHandler):
         with _a2a_errors():
             tasks, token, total = await self.tasks.list(
                 _caller(context),
-                context_id=params.context_id,
+                context_id=params.context_id or (NO_CONTEXT if _principal(context).anonymous else ""),
                 state=_state(params.status),
                 since_us=since.ToMicroseconds() if params.HasField("status_timestamp_after") else 0,
                 limit=size,
@@ -154,6 +157,16 @@ class Handler(RequestHandler):
         async for event in _events(stream):
             yield event
 
+    # -- the card for callers who signed in
+
+    async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> pb.AgentCard:
+        face: Face = context.state["face"]
+        found = self.cards.extended(face)
+        if _principal(context).anonymous:
+            raise _refused(context, NotAllowed("The extended card is for callers who sign in.", SIGN_IN))
+        made: pb.AgentCard = ParseDict(found, pb.AgentCard())
+        return made
+
     # -- push notifications
 
     async def on_create_task_push_notification_config(
@@ -185,18 +198,18 @@ class Handler(RequestHandler):
         with _a2a_errors():
             await self.push.delete(_caller(context), params.task_id, params.id)
 
-    # -- what this gateway does not offer
-
-    async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise ExtendedAgentCardNotConfiguredError
-
     # --
 
     async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
         face: Face = context.state["face"]
         new = self._inbound(params.message)
         within = await self._inline_config(params, context)
-        accepted = await self.engine.accept(face.agent_id, face.version, context.state["principal"], new, within)
+        principal = _principal(context)
+        room = room_for_task(principal, new.task_id)
+        try:
+            accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within)
+        except RateLimited as exc:
+            raise _refused(context, exc) from exc
         return accepted, new.body()
 
     async def _inline_config(self, params: pb.SendMessageRequest, context: ServerCallContext) -> Within | None:
@@ -263,7 +276,17 @@ def _incident(sentence: str, exc: Exception) -> str:
 
 
 def _caller(context: ServerCallContext) -> Caller:
-    return Caller(context.state["face"].agent_id, context.state["principal"])
+    return Caller(context.state["face"].agent_id, _principal(context).id)
+
+
+def _refused(context: ServerCallContext, exc: SwitchboardError) -> A2AError:
+    context.state.setdefault("refused", []).append(exc)
+    return security.a2a_error(exc)
+
+
+def _principal(context: ServerCallContext) -> Principal:
+    principal: Principal = context.state["principal"]
+    return principal
 
 
 def _part(part: pb.Part) -> Json:

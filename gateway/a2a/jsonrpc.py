@@ -46,6 +46,8 @@ class Dispatcher(JsonRpcDispatcher):
         notifies = "id" not in body and body.get("jsonrpc") == "2.0" and isinstance(body.get("method"), str)
         request._json = body  # Starlette's own cache: the SDK reads it from there
         answer = await self._answer(request, body)
+        for exc in request.state.refused:
+            return Refused.by(exc).jsonrpc(_id(body))
         return Response(status_code=204) if notifies else answer
 
     async def _answer(self, request: Request, body: dict[str, Any]) -> Response:
@@ -57,8 +59,7 @@ class Dispatcher(JsonRpcDispatcher):
             elif method in JSONRPC03Adapter.METHOD_TO_MODEL:
                 require("0.3", request.state.version, f"Method {method}")
         except A2AError as exc:
-            id = body.get("id")
-            return self._generate_error_response(id if isinstance(id, str | int) else None, exc)
+            return self._generate_error_response(_id(body), exc)
         return await self.handle_requests(request)
 
     async def _process_streaming_request(self, request_id: Any, request_obj: Any, context: ServerCallContext) -> Any:
@@ -102,6 +103,11 @@ class Adapter03(JSONRPC03Adapter):
 
     def _generate_error_response(self, request_id: str | int | None, error: Exception | JSONRPCError) -> JSONResponse:
         return super()._generate_error_response(request_id, _neutral(error))
+
+
+def _id(body: dict[str, Any]) -> str | int | None:
+    id = body.get("id")
+    return id if isinstance(id, str | int) else None
 
 
 def bad_fields(exc: ValidationError) -> InvalidParamsError:

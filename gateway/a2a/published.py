@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from gateway.a2a import security
 from gateway.a2a.cards import Face, Json, card, readable_by_03
 from gateway.a2a.documents import Document
 from gateway.a2a.signing import signed
@@ -22,8 +23,21 @@ class Cards:
 
     def unsigned(self, face: Face) -> Json:
         """What the card says: of the face and the settings and nothing else, or it could not be kept."""
-        address = self.settings.grpc_public_address
-        return readable_by_03(card(face, self.settings.url, address, provider=self.settings.provider))
+        return readable_by_03(self._card(face))
+
+    def extended(self, face: Face) -> Json:
+        """The signed card for callers who signed in. Raises ExtendedAgentCardNotConfiguredError."""
+        return signed(security.extended(self._card(face), face), self.keys.current(), jwks_url(self.settings.url))
+
+    def _card(self, face: Face) -> Json:
+        return card(
+            face,
+            self.settings.url,
+            self.settings.grpc_public_address,
+            provider=self.settings.provider,
+            security=security.declared(face, self.settings),
+            extended=face.extended is not None,
+        )
 
     def document(self, face: Face) -> Document:
         key = self.keys.current()

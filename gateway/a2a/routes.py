@@ -10,26 +10,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.a2a.admission import Admission, Directory, Refused
+from gateway.a2a.admission import Admission, Refused
 from gateway.a2a.handler import Handler
 from gateway.a2a.jsonrpc import Dispatcher
 from gateway.a2a.rest import rest_routes
 from gateway.settings import Settings
 
 
-def routes(handler: Handler, directory: Directory, settings: Settings) -> list[Route]:
-    face = CallersFace(handler, directory, settings)
+def routes(handler: Handler, admission: Admission, settings: Settings) -> list[Route]:
+    face = CallersFace(handler, admission, settings)
     return [
         Route("/agents/{name}", face.call, methods=["POST"]),
         Route("/agents/{name}/", face.call, methods=["POST"]),
-        *rest_routes(handler, face.admission, settings),
+        *rest_routes(handler, admission, settings),
     ]
 
 
 class CallersFace:
-    def __init__(self, handler: Handler, directory: Directory, settings: Settings) -> None:
-        self.directory, self.settings = directory, settings
-        self.admission = Admission(directory, settings)
+    def __init__(self, handler: Handler, admission: Admission, settings: Settings) -> None:
+        self.admission = admission
         self.dispatcher = Dispatcher(handler, settings)
 
     async def call(self, request: Request) -> Response:

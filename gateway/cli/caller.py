@@ -41,9 +41,18 @@ class Turn:
     """Iterate to send the message and get the stream's result objects; ids and state are kept as they come."""
 
     def __init__(
-        self, url: Found, agent: str, text: str, *, context: str = "", task: str = "", pauses: Sequence[float] = PAUSES
+        self,
+        url: Found,
+        agent: str,
+        text: str,
+        *,
+        token: Found | None = None,
+        context: str = "",
+        task: str = "",
+        pauses: Sequence[float] = PAUSES,
     ):
-        self.url = url
+        self.url, self.token = url, token
+        self._headers = HEADERS | ({"Authorization": f"Bearer {token.value}"} if token else {})
         self.endpoint = f"{url.value}/agents/{quote(agent, safe='')}"
         self.agent = agent
         self.context_id, self.task_id, self.state = context, "", ""
@@ -78,7 +87,7 @@ class Turn:
         """Ask for the end of the task; nothing to do where none is known to run."""
         if not self.task_id or self.state in ENDED:
             return
-        with wire.reaching(self.url), wire.open_client(self.url, HEADERS, CANCEL_SECONDS) as client:
+        with wire.reaching(self.url), wire.open_client(self.url, self._headers, CANCEL_SECONDS) as client:
             response = client.post(self.endpoint, json=_request("CancelTask", {"id": self.task_id}))
         self._note({"task": wire.result_of(response)})
 
@@ -99,7 +108,7 @@ class Turn:
         return Unavailable(f"The connection to {self.endpoint} broke {how}.", hint)
 
     def _stream(self, request: Event) -> Iterator[Event]:
-        headers = HEADERS | ({"Last-Event-ID": self._cursor} if self._cursor else {})
+        headers = self._headers | ({"Last-Event-ID": self._cursor} if self._cursor else {})
         with (
             wire.open_client(self.url, headers, SILENCE_SECONDS) as client,
             client.stream("POST", self.endpoint, json=request) as response,
@@ -131,7 +140,7 @@ class Turn:
             event = wire.result_of(response)
         except wire.Refused as exc:
             if method != "SubscribeToTask" or exc.code == "unavailable":
-                _add_hint(exc)
+                _add_hint(exc, self.token)
                 raise
             event = self._snapshot(exc)
         self._note(event)
@@ -139,7 +148,7 @@ class Turn:
 
     def _snapshot(self, refused: SwitchboardError) -> Event:
         """The task as it is: a task that has ended takes no subscribers (spec section 3.1.6)."""
-        with wire.open_client(self.url, HEADERS, SILENCE_SECONDS) as client:
+        with wire.open_client(self.url, self._headers, SILENCE_SECONDS) as client:
             task = wire.result_of(client.post(self.endpoint, json=_request("GetTask", {"id": self.task_id})))
         state = task.get("status", {}).get("state") if isinstance(task, dict) else None
         if state not in ENDED | WAITING:
@@ -157,7 +166,10 @@ class Turn:
         self.state = self.state if stale else state or self.state
 
 
-def _add_hint(refused: SwitchboardError) -> None:
+def _add_hint(refused: SwitchboardError, token: Found | None) -> None:
+    if refused.code == "not_allowed":
+        said = f"The one from {token.source} was not accepted." if token else "Pass --token or SWITCHBOARD_TOKEN."
+        refused.hint = f"{said} An owner makes a key with: switchboard callers add NAME"
     if refused.code == "not_found" and not refused.hint:
         refused.hint = "See what there is: switchboard agent list"
 

@@ -1,9 +1,9 @@
-"""Where the gateway is and which owner key to show it: flag, environment, project file, user file, default.
+"""Where the gateway is and which key to show it: flag, environment, project file, user file, default.
 
 The project file is the nearest `switchboard.toml` at or above the working directory, the user file `config.toml` in the
-user's configuration directory; both may hold `url` and `owner_key`. A project file comes with somebody's repository, so
-a URL of its that leads off this machine is only shown a key the user named for it (flag, environment) or one from the
-same file, never the key of the user's own gateway.
+user's configuration directory; both may hold `url`, `owner_key` and `token` (a caller's). A project file comes with
+somebody's repository, so a URL of its that leads off this machine is only shown a key the user named for it (flag,
+environment) or one from the same file, never the key of the user's own gateway.
 
 Host, port and data directory are read here and not through `gateway.settings`, whose import takes longer than a command
 may; a test holds both to the same answers.
@@ -46,6 +46,15 @@ def find_key(flag: str | None, url: Found) -> Found | None:
         found = _key_of_data_dir()
     if found is not None and not (found.value.isascii() and found.value.isprintable()):
         raise UsageError(f"The owner key from {found.source} holds characters no key has.", "Copy it again from owner.key")
+    return found
+
+
+def find_token(flag: str | None, url: Found) -> Found | None:
+    """The key or token a caller signs in with, by the same rules as the owner key."""
+    strange = url.from_project and not is_local(url.value)
+    found = _named("token", flag, "--token", user_file=not strange)
+    if found is not None and not (found.value.isascii() and found.value.isprintable()):
+        raise UsageError(f"The token from {found.source} holds characters no token has.", "Copy it again.")
     return found
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from gateway.cli.agents import agent
+from gateway.cli.callers import callers
 from gateway.cli.doctor import doctor
 from gateway.cli.keys import keys
 from gateway.cli.output import Output, prepare
@@ -46,7 +47,7 @@ def cli() -> None:
     """Publish agents as A2A endpoints and choose what they run on."""
 
 
-for command in (serve, agent, call, chat, sessions, webhooks, runtimes, keys, doctor):
+for command in (serve, agent, callers, call, chat, sessions, webhooks, runtimes, keys, doctor):
     cli.add_command(command)
 
 

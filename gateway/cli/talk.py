@@ -1,4 +1,4 @@
-"""`call` and `chat`: a caller's side of an agent, over A2A, without an owner key."""
+"""`call` and `chat`: a caller's side of an agent, over A2A; with a caller's token where the agent asks for one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.connection import find_url
+from gateway.cli.connection import find_token, find_url
 from gateway.cli.output import Output
 from gateway.cli.shell import Command, as_json, with_url
 from gateway.errors import SwitchboardError, UsageError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from gateway.cli.caller import Turn
 
 CTRL_C = 130
+with_token = click.option(
+    "--token", metavar="TOKEN", help="A caller's key or token. Better: SWITCHBOARD_TOKEN, which no process list shows."
+)
 
 
 @click.command(
@@ -31,16 +34,27 @@ CTRL_C = 130
 @click.option("--context", default="", metavar="ID", help="Continue this conversation.")
 @click.option("--task", default="", metavar="ID", help="Answer the question this task asked; goes with --context.")
 @click.option("--no-stream", is_flag=True, help="Print the answer once it is complete, and no tools.")
+@with_token
 @with_url
 @as_json
-def call(out: Output, agent: str, prompt: str | None, context: str, task: str, no_stream: bool, url: str | None) -> int:
+def call(
+    out: Output,
+    agent: str,
+    prompt: str | None,
+    context: str,
+    task: str,
+    no_stream: bool,
+    url: str | None,
+    token: str | None,
+) -> int:
     """Ask an agent something; its answer streams to the terminal.
 
     The prompt is an argument, or - for standard input. Exit code 3 says that the agent's turn failed.
     """
     from gateway.cli.caller import Turn
 
-    turn = Turn(find_url(url), agent, _prompt(prompt), context=context, task=task)
+    at = find_url(url)
+    turn = Turn(at, agent, _prompt(prompt), token=find_token(token, at), context=context, task=task)
     code = _run(out, turn, live=not no_stream)
     if not out.json and turn.context_id and code != CTRL_C:
         out.say(_continuation(turn, url))
@@ -50,19 +64,21 @@ def call(out: Output, agent: str, prompt: str | None, context: str, task: str, n
 @click.command("chat", cls=Command, examples=("switchboard chat mailer", "switchboard chat mailer --context 0b1c"))
 @click.argument("agent", metavar="NAME")
 @click.option("--context", default="", metavar="ID", help="Continue this conversation.")
+@with_token
 @with_url
 @as_json
-def chat(out: Output, agent: str, context: str, url: str | None) -> int:
+def chat(out: Output, agent: str, context: str, url: str | None, token: str | None) -> int:
     """Talk with an agent, a line at a time.
 
     Ctrl-C cancels what the agent is doing, twice leaves; so does Ctrl-D.
     """
-    return _Chat(out, agent, context, url).run()
+    return _Chat(out, agent, context, url, token).run()
 
 
 class _Chat:
-    def __init__(self, out: Output, agent: str, context: str, url: str | None) -> None:
+    def __init__(self, out: Output, agent: str, context: str, url: str | None, token: str | None) -> None:
         self.out, self.agent, self.url = out, agent, find_url(url)
+        self.token = find_token(token, self.url)
         self.context, self.task = context, ""
         self.asking = os.isatty(0)
 
@@ -99,7 +115,7 @@ class _Chat:
     def _say(self, line: str) -> int:
         from gateway.cli.caller import WAITING, Turn
 
-        turn = Turn(self.url, self.agent, _clean(line), context=self.context, task=self.task)
+        turn = Turn(self.url, self.agent, _clean(line), token=self.token, context=self.context, task=self.task)
         try:
             return _run(self.out, turn, live=True)
         except SwitchboardError as exc:

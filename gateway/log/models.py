@@ -51,7 +51,10 @@ class Task(SQLModel, table=True):
     snapshot: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     snapshot_seq: int = 0
 
-    __table_args__ = (Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),)
+    __table_args__ = (
+        Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),
+        Index("ix_task_active", "principal", sqlite_where=text("state IN ('submitted', 'working')")),
+    )
 
 
 class Turn(SQLModel, table=True):

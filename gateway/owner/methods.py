@@ -8,9 +8,10 @@ import anyio.to_thread
 
 from gateway.clock import new_id, now_us
 from gateway.deliver import outbox
-from gateway.owner import agents, checks, sessions, views, webhooks
+from gateway.owner import agents, callers, checks, sessions, views, webhooks
 from gateway.owner.context import Check, Owner
 from gateway.owner.params import (
+    CallersAdd,
     Create,
     DeliveryId,
     Name,
@@ -86,6 +87,26 @@ async def agent_versions(owner: Owner, asked: Name) -> Json:
 @method(METHODS, "agent.card", Name)
 async def agent_card(owner: Owner, asked: Name) -> Json:
     return owner.card(await owner.database.read(lambda conn: repo.get(conn, asked.name)))
+
+
+@method(METHODS, "callers.add", CallersAdd)
+async def callers_add(owner: Owner, asked: CallersAdd) -> Json:
+    return await callers.add(owner, asked)
+
+
+@method(METHODS, "callers.list", Nothing)
+async def callers_list(owner: Owner, _: Nothing) -> Json:
+    return await owner.database.read(callers.listing)
+
+
+@method(METHODS, "callers.rotate", Name)
+async def callers_rotate(owner: Owner, asked: Name) -> Json:
+    return await callers.rotate(owner, asked.name)
+
+
+@method(METHODS, "callers.revoke", Name)
+async def callers_revoke(owner: Owner, asked: Name) -> Json:
+    return await callers.revoke(owner, asked.name)
 
 
 @method(METHODS, "keys.list", Nothing)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidParams
-from registry.shapes import Line, McpServer, Provider, Skill
+from registry.shapes import Extended, Line, McpServer, Provider, Skill
 
 
 class Params(BaseModel):
@@ -39,12 +39,15 @@ class Changes(Params):
     command: list[str] | None = None
     mcp_servers: list[McpServer] | None = None
     public: bool | None = None
+    extended: Extended | None = None
 
     def given(self) -> dict[str, Any]:
         """What was sent, as plain values."""
         values = {name: getattr(self, name) for name in self.model_fields_set if name in Changes.model_fields}
         if values.get("skills"):
             values["skills"] = [skill.model_dump() for skill in values["skills"]]
+        if values.get("extended"):
+            values["extended"] = values["extended"].model_dump()
         if values.get("provider"):
             values["provider"] = values["provider"].model_dump()
         if values.get("mcp_servers"):
@@ -70,6 +73,13 @@ class Update(Params):
     name: str
     changes: Changes
     if_version: int | None = None
+
+
+class CallersAdd(Params):
+    name: str
+    agents: list[str] | None = Field(None, min_length=1, max_length=1000)
+    requests_per_minute: int | None = Field(None, ge=1, le=1_000_000)
+    running_tasks: int | None = Field(None, ge=1, le=10_000)
 
 
 class SessionsList(Params):

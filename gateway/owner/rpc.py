@@ -16,6 +16,7 @@ from gateway.errors import InvalidParams, SwitchboardError, UsageError
 from gateway.owner.border import registry_errors
 from gateway.owner.context import Owner
 from gateway.owner.params import P, parse
+from gateway.wire import MAX_DEPTH, nesting
 
 with warnings.catch_warnings():
     # It reads its schema by a function that is deprecated since Python 3.11: https://github.com/explodinglabs/jsonrpcserver
@@ -23,7 +24,6 @@ with warnings.catch_warnings():
     from jsonrpcserver import JsonRpcError, Result, Success, async_dispatch_to_serializable
 
 MAX_BATCH = 50
-MAX_DEPTH = 64
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
 
 Call = Callable[..., Awaitable[Result]]
@@ -75,21 +75,13 @@ def loads(body: bytes) -> Any:
         raise UsageError("The request is nested too deeply.", f"At most {MAX_DEPTH} levels are allowed.") from exc
     except ValueError as exc:
         raise UsageError(f"The request is no valid JSON: {exc}", "Send a JSON-RPC 2.0 request in UTF-8.") from exc
-    if _depth(value) > MAX_DEPTH:
+    if nesting(value) > MAX_DEPTH:
         raise UsageError("The request is nested too deeply.", f"At most {MAX_DEPTH} levels are allowed.")
     return value
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-    return depth
 
 
 def _refusal(code: int, error: UsageError) -> dict[str, Any]:

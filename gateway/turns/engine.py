@@ -68,14 +68,18 @@ class Engine:
         version: int,
         principal: str,
         new: Inbound,
+        check: Callable[[Connection], None] | None = None,
         within: Callable[[Connection, queue.Accepted], object] | None = None,
     ) -> queue.Accepted:
-        """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable.
+        """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable, and what `check` raises.
 
-        `within` is called in the same transaction; if it raises, nothing is stored.
+        `check` is asked in the same transaction, so that of two messages at once it sees one in the other's wake.
+        `within` is called there as well, once the message is stored; if it raises, nothing is.
         """
 
         def op(conn: Connection) -> queue.Accepted:
+            if check is not None:
+                check(conn)
             accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
             if within is not None:
                 within(conn, accepted)

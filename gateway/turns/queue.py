@@ -41,6 +41,8 @@ _TASK_STATE = {
 _SESSION_STATUS = {"input_required": "awaiting_input", "failed": "failed"}  # by the state of the task that ended last
 _CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
+MADE = "ses_"  # how the ids begin that we make
+
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
 _event = EventRow.__table__  # type: ignore[attr-defined]
 
@@ -137,16 +139,19 @@ def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound
 
 
 def _session_for(conn: Connection, agent_id: str, version: int, principal: str, context_id: str | None) -> str:
-    """The caller's session, or a new one; a context id that is free may be chosen by the caller."""
+    """The caller's session, or a new one; a context id that is free may be chosen by the caller.
+
+    Not one that looks like ours: then another caller's and one that there is not would answer differently.
+    """
     if context_id:
         found = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == context_id)).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
             return context_id
-        if found is not None:
+        if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
         if not _CONTEXT_ID.fullmatch(context_id):
             raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
-    session_id, now = context_id or new_id("ses"), now_us()
+    session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
     conn.execute(_ADD_SESSION, {**row, "fence": 0, "native": {}, "created_at": now, "updated_at": now})
     return session_id

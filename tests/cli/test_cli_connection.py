@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.connection import Found, find_key, find_url
+from gateway.cli.connection import Found, find_key, find_token, find_url
 from gateway.errors import UsageError
 from gateway.settings import Settings
 from tests.cli.cli_fake import KEY, Fake
@@ -120,6 +120,29 @@ def test_the_key_is_sent_to_the_owner_api_and_not_to_agents(run: Run, gateway: F
     run("agent", "list")
     run("call", "mailer", "hello")
     assert [headers.get("authorization") for headers in gateway.headers] == [f"Bearer {KEY}", None]
+
+
+def test_a_callers_token_is_sent_to_agents_and_not_to_the_owner_api(
+    run: Run, gateway: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.owner["agent.list"] = {"agents": []}
+    gateway.frames = [("1", {"message": {"contextId": "c", "parts": [{"text": "hi"}]}})]
+    monkeypatch.setenv("SWITCHBOARD_TOKEN", "from-environment")
+    run("call", "mailer", "hello")
+    run("call", "mailer", "hello", "--token", "from-flag")
+    run("agent", "list")
+    sent = [headers.get("authorization") for headers in gateway.headers]
+    assert sent == ["Bearer from-environment", "Bearer from-flag", f"Bearer {KEY}"]
+    assert run("call", "mailer", "hello", "--token", "schlüssel").code == 2
+    assert len(gateway.asked) == 3
+
+
+def test_the_token_of_the_user_file_is_not_shown_to_a_stranger(home: Path) -> None:
+    user_file(home).write_text('token = "mine"')
+    (home / "switchboard.toml").write_text('url = "https://stranger.example.com"')
+    assert find_token(None, find_url(None)) is None
+    assert find_token(None, HERE) == Found("mine", str(home / ".config" / "switchboard" / "config.toml"))
+    assert find_token("named", find_url(None)) == Found("named", "--token")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
     assert nouns == {
         "serve": set(),
         "agent": {"quick", "create", "list", "show", "update", "delete", "versions", "card"},
+        "callers": {"add", "list", "rotate", "revoke"},
         "call": set(),
         "chat": set(),
         "sessions": {"list", "show", "events", "cancel"},

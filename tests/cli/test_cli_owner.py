@@ -20,6 +20,11 @@ EVENTS = [
     {"seq": 1, "sub": 1, "type": "usage", "created_at": "2026-01-02T03:04:05Z", "body": {"input_tokens": 2}},
     {"seq": 2, "sub": 0, "type": "done", "created_at": "2026-01-02T03:04:06Z", "body": {"yield_reason": "completed"}},
 ]
+CALLERS = [
+    {"name": "shop", "agents": ["a", "b"], "requests_per_minute": 60, "running_tasks": None, "key_id": "1"}
+    | {"created_at": "2026-01-02T03:04:05.678Z", "rotated_at": None, "principal": "caller:cal_1"},
+    {"name": "till", "agents": None, "key_id": "2", "rotated_at": "2026-01-03T03:04:05.678Z", "principal": "caller:cal_2"},
+]
 KEY = {"kid": "Zk3", "signs": True, "created_at": "2026-01-02T03:04:05.678Z", "retired_at": None, "published_until": None}
 CHECKS = [
     {"name": "disk", "ok": True, "result": "76 GiB free", "fix": ""},
@@ -89,6 +94,15 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"agent": "a", "status": "idle", "limit": 5, "cursor": "c"},
         {"sessions": [SESSION], "next": "c2"},
     ),
+    "callers add shop --agent a --agent b --per-minute 60 --running 4": (
+        "callers.add",
+        {"name": "shop", "agents": ["a", "b"], "requests_per_minute": 60, "running_tasks": 4},
+        {"name": "shop", "key": "sbk_1_x"},
+    ),
+    "callers add shop": ("callers.add", {"name": "shop"}, {"name": "shop", "key": "sbk_1_x"}),
+    "callers list": ("callers.list", {}, {"callers": CALLERS}),
+    "callers rotate shop": ("callers.rotate", {"name": "shop"}, {"name": "shop", "key": "sbk_2_y"}),
+    "callers revoke shop --yes": ("callers.revoke", {"name": "shop"}, {"name": "shop", "revoked": True}),
     "sessions show ses_1": (
         "sessions.show",
         {"id": "ses_1"},
@@ -183,6 +197,23 @@ PRINTED = {
         "More: switchboard webhooks deliveries --state dead --cursor 3\n",
     ),
     "webhooks redeliver dlv_1": ("Delivery dlv_1 is sent again.\n", "Next: switchboard webhooks deliveries\n"),
+    "callers add shop": (
+        "sbk_1_x\n",
+        "Caller 'shop' was added. This is its key; it is not shown again:\n"
+        'Next: SWITCHBOARD_TOKEN=… switchboard call NAME "Hello"\n',
+    ),
+    "callers rotate shop": (
+        "sbk_2_y\n",
+        "Caller 'shop' has a new key; the old one is void. This is its key; it is not shown again:\n"
+        'Next: SWITCHBOARD_TOKEN=… switchboard call NAME "Hello"\n',
+    ),
+    "callers list": (
+        "NAME  AGENTS  PER MINUTE  RUNNING  KEY  KEY MADE              PRINCIPAL\n"
+        "shop  a, b    60          -        1    2026-01-02T03:04:05Z  caller:cal_1\n"
+        "till  all     -           -        2    2026-01-03T03:04:05Z  caller:cal_2\n",
+        "",
+    ),
+    "callers revoke shop --yes": ("Caller 'shop' was revoked.\n", "Next: switchboard callers list\n"),
     "sessions show ses_1": (
         "FIELD       VALUE\nid          ses_1\nstatus      idle\ncreated_at  2026-01-02T03:04:05Z\n\n"
         "TASK   STATE   CREATED  UPDATED\ntsk_1  failed  -        -\n\n"
@@ -275,6 +306,9 @@ def test_env_without_a_value_is_taken_from_here(run: Run, gateway: Fake, monkeyp
         "agent create",
         "agent create -f missing.yaml",
         "agent delete mailer",
+        "callers add",
+        "callers add shop --per-minute 0",
+        "callers revoke shop",
         "agent nonsense",
         "nonsense",
         "sessions events x --level all",
@@ -323,6 +357,8 @@ def test_an_error_of_the_api_gives_message_hint_and_exit_code(code: str, exit: i
 
 
 def test_empty_lists_say_how_to_begin(run: Run, gateway: Fake) -> None:
+    gateway.owner |= {"callers.list": {"callers": []}}
+    assert run("callers", "list") == (0, "", "No callers yet. Add one: switchboard callers add NAME\n")
     gateway.owner |= {"agent.list": {"agents": []}, "sessions.list": {"sessions": [], "next": None}}
     assert run("agent", "list") == (0, "", "No agents yet. Create one: switchboard agent quick NAME --runtime claude\n")
     assert run("sessions", "list") == (0, "", 'No sessions. Start one: switchboard call NAME "…"\n')

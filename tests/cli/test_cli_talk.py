@@ -144,7 +144,13 @@ def test_artifacts_begin_on_lines_of_their_own_and_files_are_told(run: Run, gate
         (404, {"error": {"code": -32001, "message": "Agent 'mailer' was not found."}}, 1, "switchboard agent list"),
         (200, {"error": {"code": -32602, "message": "The text is too long."}}, 2, "The text is too long."),
         (200, {"error": {"code": -32603, "message": "Not now (incident inc_1).", "data": [{"x": 1}]}}, 1, "inc_1"),
-        (401, {"code": "not_allowed", "message": "Sign in.", "hint": "Get a token."}, 4, "Sign in. Get a token."),
+        (
+            401,
+            {"code": "not_allowed", "message": "Sign in.", "hint": "Get a token."},
+            4,
+            "Sign in. Pass --token or SWITCHBOARD_TOKEN.",
+        ),
+        (429, {"error": {"code": -32015, "message": "More than 2 requests in a minute."}}, 1, "More than 2 requests"),
         (502, "<html>", 1, "HTTP 502"),
     ],
 )
@@ -188,6 +194,14 @@ def test_the_command_continues_a_broken_stream_exactly(switchboard: Shell, gatew
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{ANSWER}\n", TOOLS + GO_ON)
     assert gateway.methods() == ["SendStreamingMessage", "SubscribeToTask", "SubscribeToTask"]
     assert [asked["params"] for asked in gateway.asked[1:]] == [{"id": TASK}] * 2
+
+
+def test_the_token_goes_with_every_request_of_a_call(switchboard: Shell, gateway: Fake) -> None:
+    gateway.frames, gateway.breaks = answer(), [len(WHOLE) // 2, None]
+    switchboard.env["SWITCHBOARD_TOKEN"] = "sbk_1_x"
+    assert switchboard.run("call", "mailer", "Hi").stdout == f"{ANSWER}\n"
+    assert switchboard.run("chat", "mailer", input="Hi\n").stdout == f"{ANSWER}\n"
+    assert {headers.get("authorization") for headers in gateway.headers} == {"Bearer sbk_1_x"}
 
 
 def test_a_message_is_never_sent_twice(gateway: Fake) -> None:

@@ -84,8 +84,8 @@ async def play_round(gateway: GatewayProcess, rng: random.Random, logs: dict[str
         gateway.start()
     async with calling(gateway) as client:
         await check_round(client, cuts)
-        for context in {cut.accepted["contextId"] for cut in cuts if cut.accepted}:
-            logs[context] = len(await client.events(context))
+        for context in {cut.context for cut in cuts} - {None}:
+            logs[str(context)] = len(await client.events(str(context)))
     return cuts
 
 

@@ -63,6 +63,11 @@ class Cut:
     def _context(self) -> Json:
         return {"contextId": self.context_id} if self.context_id else {}
 
+    @property
+    def context(self) -> str | None:
+        """Where its events are; known also of a call that went on with a conversation and was never answered."""
+        return str(self.accepted["contextId"]) if self.accepted else self.context_id
+
     def told(self) -> list[Frame]:
         """What came after the task, up to the last id: a client that resumes from there gets the rest again."""
         last = max(number for number, frame in enumerate(self.frames) if frame.id)

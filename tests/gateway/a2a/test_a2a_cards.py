@@ -8,7 +8,7 @@ import anyio
 
 from tests.gateway.turns.calls import make_agent
 from tests.gateway.turns.parrot import RUNTIMES
-from tests.support import HEADERS, message, serving
+from tests.support import serving
 
 CARD = ".well-known/agent-card.json"
 
@@ -23,22 +23,6 @@ async def test_a_change_of_the_runtime_changes_no_byte_of_the_card(tmp_path: Pat
             after = await gateway.http.get(url)
     told = [{name: answer.headers[name] for name in answer.headers if name != "date"} for answer in (before, after)]
     assert (before.content, told[0]) == (after.content, told[1])
-
-
-async def test_a_hidden_agent_answers_as_one_that_does_not_exist(tmp_path: Path) -> None:
-    """[INV-7]"""
-    body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message("N=1")}}
-    async with serving(tmp_path, RUNTIMES) as gateway:
-        with anyio.fail_after(20):
-            await make_agent(gateway, "hidden", "rehearsal", public=False)
-            told = []
-            for name in ("hidden", "nobody"):
-                card = await gateway.http.get(f"{gateway.url}/agents/{name}/{CARD}")
-                call = await gateway.http.post(f"{gateway.url}/agents/{name}", json=body, headers=HEADERS)
-                assert (card.status_code, call.status_code) == (404, 404)
-                assert call.json()["error"]["code"] == -32001
-                told.append((card.text.replace(name, "?"), call.text.replace(name, "?")))
-    assert told[0] == told[1]
 
 
 async def test_an_agent_that_was_deleted_is_gone_and_a_new_one_of_its_name_knows_nothing(tmp_path: Path) -> None:

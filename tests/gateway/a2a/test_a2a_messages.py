@@ -74,6 +74,7 @@ async def test_the_version_may_stand_in_the_address(tmp_path: Path) -> None:
 async def test_a_notification_is_obeyed_and_not_answered(tmp_path: Path) -> None:
     body = {"jsonrpc": "2.0", "method": "SendMessage", "params": {"message": message("N=1")}}
     async with serving(tmp_path, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(20):
             answer = await gateway.http.post(f"{gateway.url}/agents/hello", json=body, headers=HEADERS)
             listed = await gateway.rpc("hello", "ListTasks", {})
@@ -98,6 +99,7 @@ async def test_a_context_id_that_is_no_plain_name_is_refused(tmp_path: Path, cho
     """It would name a directory."""
     data = tmp_path / "data"
     async with serving(data, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(20):
             answer = await gateway.rpc("hello", "SendMessage", {"message": message("N=1", contextId=chosen)})
             listed = await gateway.rpc("hello", "ListTasks", {})

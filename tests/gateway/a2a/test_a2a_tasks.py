@@ -73,6 +73,7 @@ async def test_what_is_not_yours_answers_like_what_does_not_exist(tmp_path: Path
 
 async def test_tasks_are_listed_newest_first_and_by_what_is_asked(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(20):
             done = await gateway.send("hello", "N=1")
             failed = await gateway.send("hello", "N=1 FAIL=rate_limit", contextId=done["contextId"])
@@ -115,6 +116,7 @@ async def pages(gateway: Client, size: int, between: Any = None) -> list[list[st
 
 async def test_pages_hold_every_task_once(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(30):
             made = [(await gateway.send("hello", "N=0", contextId="c"))["id"] for _ in range(7)]
             for size, shape in ((3, [3, 3, 1]), (7, [7]), (100, [7]), (1, [1] * 7)):
@@ -125,6 +127,7 @@ async def test_pages_hold_every_task_once(tmp_path: Path) -> None:
 
 async def test_pages_stay_whole_while_tasks_are_made_and_changed(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(30):
             asked = await gateway.send("hello", "N=0 ASK")
             made = [(await gateway.send("hello", "N=0", contextId="c"))["id"] for _ in range(6)]
@@ -159,6 +162,7 @@ async def test_pages_stay_whole_while_tasks_are_made_and_changed(tmp_path: Path)
 )
 async def test_a_listing_that_makes_no_sense_is_refused(tmp_path: Path, params: Json) -> None:
     async with serving(tmp_path, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(20):
             await gateway.send("hello", "N=0")
             answer = await gateway.rpc("hello", "ListTasks", params)
@@ -176,6 +180,7 @@ async def test_a_made_up_page_token_finds_what_comes_after_it(tmp_path: Path, to
 
 async def test_a_message_that_waits_does_not_take_its_task_back(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES, stop_seconds=0) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(20):
             async with calling(gateway, "N=1 HANG") as call:
                 await call.until(speaks)

@@ -279,11 +279,11 @@ async def test_bad_parameters_are_the_callers_mistake_on_every_transport(gateway
 async def test_bad_query_parameters_are_the_callers_mistake(gateway: GatewayProcess, query: str) -> None:
     """[A2A-5]"""
     task = (await ask(gateway, "POST", "echo/message:send", json=sent("N=1"), headers=V10)).json()["task"]
-    paths = ["echo/tasks"]
+    paths = [f"echo/tasks?contextId={task['contextId']}&{query}"]
     if query.startswith("history"):
-        paths += [f"echo/tasks/{task['id']}"]
+        paths += [f"echo/tasks/{task['id']}?{query}"]
     for path in paths:
-        answer = await ask(gateway, "GET", f"{path}?{query}", headers=V10)
+        answer = await ask(gateway, "GET", path, headers=V10)
         assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT"), answer.text
     if query == "historyLength=x":
         assert (await ask(gateway, "GET", f"echo/v1/tasks/{task['id']}?{query}", headers=V03)).status_code == 400
@@ -334,3 +334,27 @@ async def test_grpc_takes_the_agent_from_the_tenant_and_the_version_from_metadat
     assert unknown[:2] == [("NOT_FOUND", "Agent '' was not found."), ("NOT_FOUND", "Agent 'nobody' was not found.")]
     assert unknown[2] == ("NOT_FOUND", "TaskNotFoundError: Agent 'nobody' was not found.")
     assert {code for code, _ in versions} == {"FAILED_PRECONDITION"}
+
+
+# -- who calls
+
+
+async def test_a_restricted_agent_asks_for_a_key_on_every_transport(gateway: GatewayProcess) -> None:
+    """[A2A-7]"""
+    owner = gateway.client()
+    async with owner.http:
+        await owner.owner("agent.create", name="vault", runtime="rehearsal", public=False)
+        key = (await owner.owner("callers.add", name="friend"))["key"]
+    told = {}
+    for said in ({}, {"Authorization": "Bearer sbk_x_y"}, {"Authorization": f"Bearer {key}"}, {"X-API-Key": key}):
+        rpc = await ask(gateway, "POST", "vault", json=call("ListTasks", {}), headers={**V10, **said})
+        rest = await ask(gateway, "GET", "vault/tasks", headers={**V10, **said})
+        old = await ask(gateway, "GET", "vault/v1/tasks/x", headers={**V03, **said})
+        metadata = [("a2a-version", "1.0"), *((name.lower(), value) for name, value in said.items())]
+        async with grpc.aio.insecure_channel(grpc_address(gateway)) as channel:
+            listing = Stub10(channel).ListTasks(pb.ListTasksRequest(tenant="vault"), metadata=metadata)
+            status = (await listing.code()).name
+        told[str(said)] = (rpc.status_code, rest.status_code, old.status_code, status)
+        for answer in (rpc, rest, old):
+            assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+    assert list(told.values()) == [(401, 401, 401, "UNAUTHENTICATED")] * 2 + [(200, 200, 404, "OK")] * 2

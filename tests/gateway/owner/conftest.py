@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from gateway.auth.callers import Pepper
 from gateway.auth.owners import OwnerKey
 from gateway.db.engine import Database
 from gateway.owner import http
@@ -34,6 +35,7 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
         return ["tsk_1"]
 
     key = OwnerKey.load(settings.owner_key_file)
+    Pepper.load(settings.callers_key_file)
     owner = Owner(
         database=Database(settings.database),
         settings=settings,

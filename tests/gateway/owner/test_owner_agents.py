@@ -57,6 +57,7 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         "command": [],
         "mcp_servers": [{**SERVER, "env": {"DB_TOKEN": "set"}}],
         "public": False,
+        "extended": None,
         "warnings": [],
     }
 
@@ -209,6 +210,7 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "command": {"value": [], "source": "default"},
         "mcp_servers": {"value": [], "source": "default"},
         "public": {"value": True, "source": "default"},
+        "extended": {"value": None, "source": "default"},
     }
 
 

@@ -199,6 +199,7 @@ PARTS = {
 async def test_an_artifact_of_odd_parts_leaves_a_task_that_can_be_read(tmp_path: Path, name: str) -> None:
     line = {"type": "artifact", "name": "odd", "parts": PARTS[name]}
     async with serving(tmp_path, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(20):
             await make_agent(gateway, "parrot", "parrot")
             async with calling(gateway, say(chunk("a"), line, DONE), agent="parrot") as call:
@@ -232,6 +233,7 @@ async def test_pieces_of_an_artifact_are_appended_to_the_one_of_their_name(tmp_p
 async def test_a_full_disk_refuses_calls_fails_turns_and_is_got_over(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     async with serving(small_disk, RUNTIMES) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(40):
             fill(ballast)
             refused = await gateway.rpc("hello", "SendMessage", {"message": message("x" * 900_000)})

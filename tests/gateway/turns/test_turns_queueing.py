@@ -70,6 +70,7 @@ async def test_many_sessions_share_few_places_and_all_end(tmp_path: Path) -> Non
 
 async def test_a_full_queue_refuses_and_keeps_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES, concurrency=1, queue_limit=2, stop_seconds=0) as gateway:
+        await gateway.sign_in()
         with anyio.fail_after(20):
             async with calling(gateway, "N=1 HANG") as call:
                 await call.until(speaks)

@@ -55,7 +55,7 @@ async def test_a_turn_that_was_done_stays_done_although_its_gateway_died_before_
         with anyio.fail_after(20):
             assert await gateway.get("hello", task["id"]) == task
             assert await gateway.get("hello", waits["id"]) == waits
-            listed = await gateway.rpc("hello", "ListTasks", {"status": "TASK_STATE_COMPLETED"})
+            listed = await gateway.rpc("hello", "ListTasks", {"contextId": task["contextId"], "status": "TASK_STATE_COMPLETED"})
             session = await gateway.owner("sessions.show", id=task["contextId"])
             (turn,) = await turns_of(gateway, waits["contextId"])
             answer = await gateway.send("hello", "N=1", taskId=waits["id"])

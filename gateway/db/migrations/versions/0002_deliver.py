@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002_deliver"
-down_revision = "0002_face"
+down_revision = "0002_callers"
 
 
 def upgrade() -> None:

@@ -1,0 +1,183 @@
+"""Who calls, and what they may: credentials in, a `Principal` out. Knows no transport but headers.
+
+    principal = await callers.authenticate(headers)    # raises WrongKey, Unavailable; without credentials: ANONYMOUS
+    face = callers.admit(principal, face, name)        # raises NotAllowed, NotFound, RateLimited
+
+A key is `sbk_<id>_<secret>`; the secret has 256 random bits, so a keyed hash is enough and a slow one would only cost.
+Anything else that comes as a bearer token is for the OIDC issuer, if one is set. Deliberate:
+- Wrong credentials are refused for public agents too: whoever shows some wants to be somebody.
+- A key limited to some agents is limited among the restricted ones; public agents are everybody's.
+- An Authorization header of another scheme is somebody else's (a proxy's) and is not looked at.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection, bindparam, func, literal_column, select
+
+from gateway.auth.buckets import Buckets
+from gateway.auth.oidc import Oidc
+from gateway.db.engine import Database
+from gateway.errors import NotAllowed, NotFound, RateLimited, UsageError, WrongKey
+from gateway.log.models import Task
+from registry import callers as repo
+from registry import keyfile
+from registry.rules import KeyFileUnsafe
+
+PREFIX = "sbk_"
+TASK_RETRY_SECONDS = 5
+SIGN_IN = "Send 'Authorization: Bearer <key or token>', or a key as 'X-API-Key'."
+_task = Task.__table__  # type: ignore[attr-defined]
+_AT_WORK = (  # the states are literals, for the partial index
+    select(func.count())
+    .select_from(_task)
+    .where(_task.c.principal == bindparam("principal"), _task.c.id != bindparam("continued"))
+    .where(_task.c.state.in_([literal_column("'submitted'"), literal_column("'working'")]))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody to whom tasks and sessions belong: `anonymous`, `caller:<id>` or `oidc:<sub>`."""
+
+    id: str
+    agents: frozenset[str] | None = None  # ids of the restricted agents it may call; None: all
+    requests_per_minute: int | None = None
+    running_tasks: int | None = None
+
+    @property
+    def anonymous(self) -> bool:
+        return self.id == "anonymous"
+
+
+ANONYMOUS = Principal("anonymous")
+
+
+class Agent(Protocol):
+    """What admission looks at."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def public(self) -> bool: ...
+
+
+A = TypeVar("A", bound=Agent)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    id: str
+    hash: str
+    key: str = field(repr=False)  # shown once, kept nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Pepper:
+    """The secret under which keys are hashed: a copy of the database alone does not let anybody try keys."""
+
+    value: bytes = field(repr=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Pepper:
+        """The pepper in `path`, made at first use. Raises UsageError when others may read the file."""
+        try:
+            return cls(keyfile.read_or_create(path, lambda: secrets.token_hex(32)).encode())
+        except KeyFileUnsafe as exc:
+            raise UsageError(exc.message, exc.hint) from exc
+
+    def new_key(self) -> NewKey:
+        id = secrets.token_hex(6)
+        key = f"{PREFIX}{id}_{secrets.token_urlsafe(32)}"
+        return NewKey(id, self.hash(key), key)
+
+    def hash(self, key: str) -> str:
+        return hmac.new(self.value, key.encode(), "sha256").hexdigest()
+
+
+class Callers:
+    def __init__(self, database: Database, pepper: Pepper, oidc: Oidc | None, buckets: Buckets | None = None) -> None:
+        self._database, self._pepper, self._oidc = database, pepper, oidc
+        self._buckets = buckets or Buckets()
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal:
+        """Who sent these headers (or this gRPC metadata; names in lower case, or a mapping that does not mind).
+
+        Raises WrongKey for credentials that do not hold, Unavailable when the issuer of a token cannot be asked.
+        """
+        given = credentials(headers)
+        if given is None:
+            return ANONYMOUS
+        if given.startswith(PREFIX):
+            return await self._of_key(given)
+        if self._oidc is None:
+            raise wrong("The key is wrong.")
+        return Principal(f"oidc:{await self._oidc.subject(given)}")
+
+    def admit(self, principal: Principal, agent: A | None, name: str) -> A:
+        """The agent, for a call to it. One that the principal may not call answers as one that does not exist."""
+        if agent is not None and not agent.public and principal.anonymous:
+            raise NotAllowed(f"Agent {name[:80]!r} answers only callers who sign in.", SIGN_IN)
+        if agent is None or not may_call(principal, agent):
+            raise NotFound(f"Agent {name[:80]!r} was not found.")
+        if principal.requests_per_minute is not None:
+            wait = self._buckets.take(principal.id, principal.requests_per_minute)
+            if wait:
+                said = f"More than {principal.requests_per_minute} requests in a minute."
+                raise RateLimited(said, f"Try again in {wait} seconds.", wait)
+        return agent
+
+    async def _of_key(self, key: str) -> Principal:
+        key_id = key.removeprefix(PREFIX).partition("_")[0][:64]
+        found = await self._database.read(lambda conn: repo.by_key(conn, key_id))
+        # An id nobody has costs the same comparison as one somebody has.
+        if not hmac.compare_digest(self._pepper.hash(key), found.key_hash if found else "0" * 64) or found is None:
+            raise wrong("The key is wrong.")
+        agents = None if found.agents is None else frozenset(found.agents)
+        return Principal(f"caller:{found.id}", agents, found.requests_per_minute, found.running_tasks)
+
+
+def credentials(headers: Mapping[str, str]) -> str | None:
+    """The key or token that was sent, None if there is none. Raises WrongKey for two that differ, and for an empty one."""
+    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else None
+    api_key = headers.get("x-api-key")
+    found = [value for value in (bearer, None if api_key is None else api_key.strip()) if value is not None]
+    if len(set(found)) > 1:
+        raise wrong("Authorization and X-API-Key hold two different keys.")
+    if found == [""] or found == ["", ""]:
+        raise wrong("The key is empty.")
+    return found[0] if found else None
+
+
+def may_call(principal: Principal, agent: Agent) -> bool:
+    """Also: whether the directory tells the principal of the agent."""
+    return agent.public or (not principal.anonymous and (principal.agents is None or agent.agent_id in principal.agents))
+
+
+def room_for_task(principal: Principal, task_id: str | None) -> Callable[[Connection], None] | None:
+    """Raises RateLimited, inside the transaction that would begin one more task, when the principal has enough at work.
+
+    `task_id`: the task a message continues, which is not one more.
+    """
+    limit = principal.running_tasks
+    if limit is None:
+        return None
+
+    def check(conn: Connection) -> None:
+        mine = {"principal": principal.id, "continued": task_id or ""}
+        if conn.execute(_AT_WORK, mine).scalar_one() >= limit:
+            said = f"{limit} tasks are at work; more at the same time are not allowed."
+            raise RateLimited(said, "Wait for one to end, or cancel one.", TASK_RETRY_SECONDS)
+
+    return check
+
+
+def wrong(said: str) -> WrongKey:
+    return WrongKey(said, SIGN_IN)
