@@ -11,6 +11,8 @@
       -> log.store.append        numbered and committed, then
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
+      -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
+                                 transaction of the event, what is sent is made from the log by a2a.push
 
 Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
@@ -38,13 +40,19 @@ from gateway.a2a.admission import Admission
 from gateway.a2a.discovery import routes as discovery_routes
 from gateway.a2a.handler import Handler
 from gateway.a2a.published import Cards
+from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
+from gateway.a2a.tasks import Tasks
 from gateway.agents import Agents, face_of
 from gateway.auth import oidc
 from gateway.auth.callers import Callers, Pepper
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
+from gateway.deliver import outbox
+from gateway.deliver.guard import Guard
+from gateway.deliver.sender import Sender
+from gateway.deliver.worker import Courier
 from gateway.errors import SwitchboardError
 from gateway.log.store import Log
 from gateway.owner.border import load_card_keys, load_secrets
@@ -68,7 +76,12 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     engine = Engine(log, settings, runtimes, agents.spec)
-    handler = Handler(log, engine, settings, cards)
+    tasks, guard = Tasks(database), Guard.allowing(settings.allow_private_hosts)
+    push = Push(log, tasks, secrets, guard)
+    handler = Handler(log, engine, settings, cards, tasks, push)
+    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
+    log.within.append(outbox.enqueue)
+    log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
 
@@ -76,6 +89,12 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         alive = engine.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
+
+    async def webhooks_check() -> Check:
+        found = await database.read(outbox.counts)
+        dead, waiting = found.get("dead", 0), sum(found.get(state, 0) for state in outbox.OPEN)
+        fix = "See: switchboard webhooks deliveries --state dead"
+        return Check("webhooks", not dead, f"{waiting} deliveries wait, {dead} were given up", fix, required=False)
 
     owner = Owner(
         database=database,
@@ -85,7 +104,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         card=lambda record: cards.json(face_of(record)),
         card_keys=cards.keys,
         cancel=engine.cancel_session,
-        more_checks=(engine_check,),
+        more_checks=(engine_check, webhooks_check),
     )
 
     @asynccontextmanager
@@ -96,6 +115,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             log_.info("started", url=settings.url, database=settings.database, hello=hello)
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
+                await group.start(courier.run)
                 async with grpc:
                     yield
                 group.cancel_scope.cancel()

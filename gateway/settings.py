@@ -35,6 +35,13 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
     queue_limit: int = Field(1000, ge=1, description="Turns that may wait; more are refused.")
     send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
+    allow_private_hosts: str = Field(
+        "", description="Hosts, addresses and CIDRs, between commas, that webhooks may reach though they are not public."
+    )
+    webhook_seconds: float = Field(15, gt=0, description="How long a webhook may take to answer.")
+    webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
+    webhook_backoff_seconds: float = Field(5, gt=0, description="Pause after the first failed try; it doubles, to an hour.")
+    webhook_concurrency: int = Field(64, ge=1, le=1024, description="Deliveries that are made at the same time.")
     oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")

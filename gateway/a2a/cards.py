@@ -68,7 +68,7 @@ def card(
         "iconUrl": face.icon_url,
         "capabilities": {
             "streaming": True,
-            "pushNotifications": False,
+            "pushNotifications": True,
             "extensions": [extension],
             "extendedAgentCard": extended,
         },

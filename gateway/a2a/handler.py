@@ -7,9 +7,9 @@ transport tells the same story.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from a2a.server.context import ServerCallContext
@@ -21,17 +21,19 @@ from a2a.utils.errors import (
     InternalError,
     InvalidParamsError,
     InvalidRequestError,
-    PushNotificationNotSupportedError,
     TaskNotCancelableError,
     TaskNotFoundError,
     UnsupportedOperationError,
 )
+from a2a.utils.proto_utils import validate_proto_required_fields
 from google.protobuf.json_format import Error as JsonError  # type: ignore[import-untyped]  # has no stubs
 from google.protobuf.json_format import MessageToDict, ParseDict
+from sqlalchemy import Connection
 
 from gateway.a2a import security
 from gateway.a2a.cards import Face
 from gateway.a2a.published import Cards
+from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.stream import TaskStream
 from gateway.a2a.tasks import ACTIVE, Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
@@ -51,15 +53,17 @@ PAGE = 50
 MAX_PARTS = 1000
 NO_CONTEXT = "\0"  # for anonymous callers, who share a name and nothing else: without a context they list nothing
 
+Within = Callable[[Connection, Accepted], object]
+
 log_ = structlog.get_logger("switchboard.a2a")
 
 
 class Handler(RequestHandler):
     """The agent and the principal of a call stand in its context's state: `face`, `principal`."""
 
-    def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards) -> None:
+    def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push) -> None:
         self.log, self.engine, self.settings, self.cards = log, engine, settings, cards
-        self.tasks = Tasks(log.database)
+        self.tasks, self.push = tasks, push
 
     # -- messages
 
@@ -162,32 +166,62 @@ class Handler(RequestHandler):
         made: pb.AgentCard = ParseDict(found, pb.AgentCard())
         return made
 
-    # -- what this gateway does not offer
+    # -- push notifications
 
-    async def on_create_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
+    async def on_create_task_push_notification_config(
+        self, params: pb.TaskPushNotificationConfig, context: ServerCallContext
+    ) -> pb.TaskPushNotificationConfig:
+        validate_proto_required_fields(params)
+        with _a2a_errors():
+            return await self.push.create(_caller(context), params, context)
 
-    async def on_get_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
+    async def on_get_task_push_notification_config(
+        self, params: pb.GetTaskPushNotificationConfigRequest, context: ServerCallContext
+    ) -> pb.TaskPushNotificationConfig:
+        if version_of(context) != OLD:  # which may leave out the config's id
+            validate_proto_required_fields(params)
+        with _a2a_errors():
+            return await self.push.get(_caller(context), params.task_id, params.id)
 
-    async def on_list_task_push_notification_configs(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
+    @validate_request_params
+    async def on_list_task_push_notification_configs(
+        self, params: pb.ListTaskPushNotificationConfigsRequest, context: ServerCallContext
+    ) -> pb.ListTaskPushNotificationConfigsResponse:
+        with _a2a_errors():
+            return await self.push.list(_caller(context), params.task_id)
 
-    async def on_delete_task_push_notification_config(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
+    @validate_request_params
+    async def on_delete_task_push_notification_config(
+        self, params: pb.DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
+    ) -> None:
+        with _a2a_errors():
+            await self.push.delete(_caller(context), params.task_id, params.id)
 
     # --
 
     async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
         face: Face = context.state["face"]
         new = self._inbound(params.message)
+        within = await self._inline_config(params, context)
         principal = _principal(context)
         room = room_for_task(principal, new.task_id)
         try:
-            accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room)
+            accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within)
         except RateLimited as exc:
             raise _refused(context, exc) from exc
         return accepted, new.body()
+
+    async def _inline_config(self, params: pb.SendMessageRequest, context: ServerCallContext) -> Within | None:
+        """The push config that comes with a message, checked: what keeps it in the transaction of the message."""
+        if not params.configuration.HasField("task_push_notification_config"):
+            return None
+        config = params.configuration.task_push_notification_config
+        if config.task_id and config.task_id != params.message.task_id:
+            raise InvalidParamsError("The taskId of a message's push notification config is left out.")
+        if not config.url:
+            raise InvalidParamsError("The push notification config has no url.")
+        wanted, caller = await self.push.wanted(config, context), _caller(context)
+        return lambda conn, accepted: self.push.save(conn, caller, accepted.task_id, wanted)
 
     def _inbound(self, message: pb.Message) -> Inbound:
         if message.role == pb.ROLE_AGENT:

@@ -22,6 +22,7 @@ from gateway.cli.serve import serve
 from gateway.cli.sessions import sessions
 from gateway.cli.shell import Group, flush
 from gateway.cli.talk import CTRL_C, call, chat
+from gateway.cli.webhooks import webhooks
 from gateway.errors import SwitchboardError, UsageError
 
 
@@ -46,7 +47,7 @@ def cli() -> None:
     """Publish agents as A2A endpoints and choose what they run on."""
 
 
-for command in (serve, agent, callers, call, chat, sessions, runtimes, keys, doctor):
+for command in (serve, agent, callers, call, chat, sessions, webhooks, runtimes, keys, doctor):
     cli.add_command(command)
 
 

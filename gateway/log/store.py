@@ -121,19 +121,33 @@ def read(conn: Connection, session_id: str, after: Position, limit: int = 1000) 
 
 
 class Log:
-    """The log of one gateway: its database, and the hub that wakes its readers."""
+    """The log of one gateway: its database, the hub that wakes its readers, and what else goes with an append.
+
+    `within` is called with every batch in the transaction that appends it, `after` once the batch is durable.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.hub = Hub()
+        self.within: list[Callable[[Connection, Batch], None]] = []
+        self.after: list[Callable[[Batch], None]] = [self.hub.publish]
 
     async def write(self, op: Callable[[Connection], Sequence[Batch]]) -> Sequence[Batch]:
         """Run an operation that appends, and wake the readers once it is durable."""
-        return await self.database.write(op, self._publish)
 
-    def _publish(self, batches: Sequence[Batch]) -> None:
+        def with_the_rest(conn: Connection) -> Sequence[Batch]:
+            batches = op(conn)
+            for batch in batches:
+                for call in self.within:
+                    call(conn, batch)
+            return batches
+
+        return await self.database.write(with_the_rest, self._told)
+
+    def _told(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
-            self.hub.publish(batch)
+            for call in self.after:
+                call(batch)
 
     async def read(self, session_id: str, after: Position, limit: int = 1000) -> list[Row]:
         return await self.database.read(lambda conn: read(conn, session_id, after, limit))

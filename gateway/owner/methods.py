@@ -7,9 +7,22 @@ from typing import Any
 import anyio.to_thread
 
 from gateway.clock import new_id, now_us
-from gateway.owner import agents, callers, checks, sessions, views
+from gateway.deliver import outbox
+from gateway.owner import agents, callers, checks, sessions, views, webhooks
 from gateway.owner.context import Check, Owner
-from gateway.owner.params import CallersAdd, Create, Name, Nothing, SessionId, SessionsEvents, SessionsList, Update
+from gateway.owner.params import (
+    CallersAdd,
+    Create,
+    DeliveryId,
+    Name,
+    Nothing,
+    SessionId,
+    SessionsEvents,
+    SessionsList,
+    Update,
+    WebhooksDeliveries,
+    WebhooksList,
+)
 from gateway.owner.rpc import Methods, method
 from registry import catalog, repo, rules
 
@@ -126,6 +139,22 @@ async def sessions_events(owner: Owner, asked: SessionsEvents) -> Json:
 async def sessions_cancel(owner: Owner, asked: SessionId) -> Json:
     await owner.database.read(lambda conn: sessions.exists(conn, asked.id))
     return {"id": asked.id, "canceled": await owner.cancel(asked.id)}
+
+
+@method(METHODS, "webhooks.list", WebhooksList)
+async def webhooks_list(owner: Owner, asked: WebhooksList) -> Json:
+    return await owner.database.read(lambda conn: webhooks.listing(conn, asked))
+
+
+@method(METHODS, "webhooks.deliveries", WebhooksDeliveries)
+async def webhooks_deliveries(owner: Owner, asked: WebhooksDeliveries) -> Json:
+    return await owner.database.read(lambda conn: webhooks.deliveries(conn, asked))
+
+
+@method(METHODS, "webhooks.redeliver", DeliveryId)
+async def webhooks_redeliver(owner: Owner, asked: DeliveryId) -> Json:
+    await owner.database.write(lambda conn: outbox.redeliver(conn, asked.id))
+    return {"id": asked.id, "state": "pending"}
 
 
 @method(METHODS, "runtimes.list", Nothing)

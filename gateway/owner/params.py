@@ -100,6 +100,21 @@ class SessionsEvents(Params):
     level: Literal["user", "progress", "internal"] = "internal"
 
 
+class WebhooksList(Params):
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = None
+
+
+class WebhooksDeliveries(Params):
+    state: Literal["pending", "delivering", "delivered", "dead"] | None = None
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = None
+
+
+class DeliveryId(Params):
+    id: str
+
+
 def parse(model: type[P], params: Mapping[str, Any]) -> P:
     """Raises InvalidParams that says which parameter, why, and what it was."""
     try:

@@ -63,19 +63,29 @@ class Engine:
     # -- what the callers' side asks for
 
     async def accept(
-        self, agent_id: str, version: int, principal: str, new: Inbound, check: Callable[[Connection], None] | None = None
+        self,
+        agent_id: str,
+        version: int,
+        principal: str,
+        new: Inbound,
+        check: Callable[[Connection], None] | None = None,
+        within: Callable[[Connection, queue.Accepted], object] | None = None,
     ) -> queue.Accepted:
         """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable, and what `check` raises.
 
         `check` is asked in the same transaction, so that of two messages at once it sees one in the other's wake.
+        `within` is called there as well, once the message is stored; if it raises, nothing is.
         """
 
         def op(conn: Connection) -> queue.Accepted:
             if check is not None:
                 check(conn)
-            return queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
+            accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
+            if within is not None:
+                within(conn, accepted)
+            return accepted
 
-        accepted: queue.Accepted = await self.log.database.write(op, lambda accepted: self.log.hub.publish(accepted.batch))
+        accepted = await self.log.database.write(op, lambda accepted: self.log.hub.publish(accepted.batch))
         self._work.set()
         return accepted
 

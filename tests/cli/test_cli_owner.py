@@ -121,6 +121,34 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "sessions cancel ses_1": ("sessions.cancel", {"id": "ses_1"}, {"id": "ses_1", "canceled": ["tsk_1"]}),
+    "webhooks list --limit 5": (
+        "webhooks.list",
+        {"limit": 5},
+        {
+            "webhooks": [
+                {
+                    "id": "cfg_1",
+                    "agent": "a",
+                    "task_id": "tsk_1",
+                    "url": "https://x.test/",
+                    "deliveries": {"dead": 1, "delivered": 2},
+                }
+            ],
+            "next": "7.cfg_1",
+        },
+    ),
+    "webhooks deliveries --state dead --cursor 9": (
+        "webhooks.deliveries",
+        {"state": "dead", "limit": 50, "cursor": "9"},
+        {
+            "deliveries": [
+                {"id": "dlv_1", "state": "dead", "attempts": 12, "agent": "a", "task_id": "tsk_1", "url": "https://x.test/"}
+                | {"error": "The receiver answered 500."}
+            ],
+            "next": "3",
+        },
+    ),
+    "webhooks redeliver dlv_1": ("webhooks.redeliver", {"id": "dlv_1"}, {"id": "dlv_1", "state": "pending"}),
     "runtimes list": (
         "runtimes.list",
         {},
@@ -159,6 +187,16 @@ PRINTED = {
         "ID     AGENT   VERSION  STATUS  TURNS  UPDATED  TITLE\nses_1  mailer  2        idle    1      -        Hi[2J there\n",
         "More: switchboard sessions list --cursor c2\n",
     ),
+    "webhooks list --limit 5": (
+        "ID     AGENT  TASK   CREATED  DELIVERIES           URL\ncfg_1  a      tsk_1  -        1 dead, 2 delivered  https://x.test/\n",
+        "More: switchboard webhooks list --cursor 7.cfg_1\n",
+    ),
+    "webhooks deliveries --state dead --cursor 9": (
+        "ID     STATE  TRIES  AGENT  TASK   CREATED  URL              ERROR\n"
+        "dlv_1  dead   12     a      tsk_1  -        https://x.test/  The receiver answered 500.\n",
+        "More: switchboard webhooks deliveries --state dead --cursor 3\n",
+    ),
+    "webhooks redeliver dlv_1": ("Delivery dlv_1 is sent again.\n", "Next: switchboard webhooks deliveries\n"),
     "callers add shop": (
         "sbk_1_x\n",
         "Caller 'shop' was added. This is its key; it is not shown again:\n"

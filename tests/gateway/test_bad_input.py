@@ -102,7 +102,7 @@ BODIES: dict[str, tuple[Any, int]] = {
     "a stream of a file": (call(parts({"raw": "aGVsbG8="})["params"], "SendStreamingMessage"), CONTENT_TYPE),
     "a stream of no task": (call({"id": "x"}, "SubscribeToTask"), NOT_FOUND),
     "a stream of an unnamed task": (call({}, "SubscribeToTask"), PARAMS),
-    "a webhook": (call({"taskId": "a", "url": "https://a.example"}, "CreateTaskPushNotificationConfig"), -32003),
+    "a webhook": (call({"taskId": "a", "url": "https://a.example"}, "CreateTaskPushNotificationConfig"), -32001),
     "the extended card": (call({}, "GetExtendedAgentCard"), -32007),
 }
 WORDS = ("Traceback", "Error(", "sys.", ".py", "sqlite", "rehearsal", "object at 0x")

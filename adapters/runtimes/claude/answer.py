@@ -15,30 +15,30 @@ class Answer:
     def __init__(self) -> None:
         self.cut = False
         self._id: str | None = None
-        self._block = ""  # told of the open content block
-        self._message = ""  # told of the message's text
+        self._block: list[str] = []  # told of the open content block; pieces, because strings grow in quadratic time
+        self._message: list[str] = []  # told of the message's text
         self._broken = ""  # the text of an attempt that broke, as long as the new one repeats it
         self._again = ""  # what the new attempt said of it so far
 
     def begin(self, id: str | None) -> None:
         """A message begins; if the one before is still open, its stream broke."""
-        self._broken = (self._broken or self._message) if self.cut else ""
-        self._id, self._message, self._block, self._again = id, "", "", ""
+        self._broken = (self._broken or "".join(self._message)) if self.cut else ""
+        self._id, self._message, self._block, self._again = id, [], [], ""
         self.cut = True
 
     def open_block(self) -> None:
-        self._block = ""
+        self._block = []
 
     def end(self) -> None:
         self.cut, self._broken = False, ""
 
     def delta(self, text: str) -> str:
         """A piece of text. Returns what of it is to be said."""
-        self._block += text
+        self._block.append(text)
         return self._say(text)
 
     def thought(self, text: str) -> str:
-        self._block += text
+        self._block.append(text)
         return text
 
     def whole(self, id: str | None, text: str) -> str:
@@ -53,13 +53,13 @@ class Answer:
         if id != self._id:
             self.begin(id)
             self.cut = False  # it came whole: there is no stream that could break
-        told, self._block = self._block, ""
+        told, self._block = "".join(self._block), []
         if not told:
             return text
         return text[len(told) :] if text.startswith(told) else ""
 
     def _say(self, text: str) -> str:
-        self._message += text
+        self._message.append(text)
         if not self._broken:
             return text
         self._again += text

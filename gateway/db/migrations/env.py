@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import gateway.log.models  # noqa: F401  (fills the metadata)
+import gateway.deliver.models  # fills the metadata
+import gateway.log.models  # noqa: F401
 import registry.models  # noqa: F401
 
 connection = context.config.attributes["connection"]

@@ -165,6 +165,9 @@ async def test_every_promised_method_is_there() -> None:
         "sessions.events",
         "sessions.list",
         "sessions.show",
+        "webhooks.deliveries",
+        "webhooks.list",
+        "webhooks.redeliver",
     ]
 
 

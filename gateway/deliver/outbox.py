@@ -1,0 +1,171 @@
+"""The outbox: what is owed to whom and how far it got. Operations of a connection.
+
+    pending -> delivering -> delivered
+                          -> pending again, later      (a failed try)
+                          -> dead                      (the last try failed; an owner can have it sent again)
+
+A claim is a lease: `next_at` is when it ends, so a row whose gateway died is simply due again. `attempts` is the
+lease's fence: whoever settles names the attempt it made. A config's rows go out one at a time in the order of `pos`; a
+dead one no longer holds up those behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+from sqlalchemy.orm import aliased
+
+from gateway.clock import new_id, now_us
+from gateway.deliver.models import Outbox, PushConfig
+from gateway.errors import Conflict, NotFound
+from gateway.log.rows import Batch, Row
+
+STATUS, ARTIFACT = "statusUpdate", "artifactUpdate"
+# What is told: that a task is working, its files, and at a turn's end its whole text and its status. Not every chunk.
+TOLD: Mapping[str, tuple[str, ...]] = {"turn_started": (STATUS,), "artifact": (ARTIFACT,), "done": (ARTIFACT, STATUS)}
+OPEN = ("pending", "delivering")
+
+_config, _outbox = PushConfig.__table__, Outbox.__table__  # type: ignore[attr-defined]
+_earlier = aliased(_outbox)
+_BLOCKED = exists().where(
+    _earlier.c.config_id == _outbox.c.config_id, _earlier.c.pos < _outbox.c.pos, _earlier.c.state.in_(OPEN)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery this worker holds. Token and credentials are still sealed."""
+
+    pos: int
+    id: str
+    session_id: str
+    task_id: str
+    seq: int
+    part: str
+    attempts: int
+    config_id: str
+    url: str
+    origin: str
+    version: str
+    scheme: str
+    token: str = field(repr=False)
+    credentials: str = field(repr=False)
+
+
+def told(batch: Batch) -> bool:
+    return any(row.type in TOLD for row in batch.rows)
+
+
+def enqueue(conn: Connection, batch: Batch) -> None:
+    """Owe a batch's events to whoever asked for them; in the transaction of the batch."""
+    rows = [row for row in batch.rows if row.type in TOLD and row.task_id]
+    for task_id in dict.fromkeys(row.task_id for row in rows):
+        configs = conn.execute(select(_config.c.id).where(_config.c.task_id == task_id)).scalars().all()
+        new = [_new(id, row, part) for row in rows if row.task_id == task_id for part in _parts(row) for id in configs]
+        if new:
+            conn.execute(insert(_outbox), new)
+
+
+def _parts(row: Row) -> tuple[str, ...]:
+    """A turn that ends while its task goes on has an answer to tell, but no status."""
+    if row.type == "done" and not json.loads(row.body).get("final", True):
+        return (ARTIFACT,)
+    return TOLD[row.type]
+
+
+def _new(config_id: str, row: Row, part: str) -> dict[str, object]:
+    about = {"session_id": row.session_id, "task_id": row.task_id, "seq": row.seq, "part": part}
+    start = {"state": "pending", "attempts": 0, "last_error": "", "next_at": row.created_at, "created_at": row.created_at}
+    return {"id": new_id("dlv"), "config_id": config_id, **about, **start}
+
+
+def claim(conn: Connection, limit: int, lease_us: int, running: Mapping[str, int], share: int) -> list[Due]:
+    """Take up to `limit` deliveries that are due, oldest first, no two of one config.
+
+    `running` says how many each receiver has on their way already; none gets more than its `share`.
+    """
+    now = now_us()
+    busy = [origin for origin, count in running.items() if count >= share]
+    due = (_outbox.c.state.in_(OPEN), _outbox.c.next_at <= now, ~_BLOCKED, _config.c.origin.not_in(busy))
+    joined = _outbox.join(_config, _config.c.id == _outbox.c.config_id)
+    query = select(_outbox, *_destination()).select_from(joined).where(*due).order_by(_outbox.c.pos).limit(4 * limit)
+    counts, taken = Counter(running), list[Due]()
+    for row in conn.execute(query).all():
+        if len(taken) < limit and counts[row.origin] < share:
+            counts[row.origin] += 1
+            taken.append(_take(conn, row._mapping, now + lease_us))
+    return taken
+
+
+def _destination() -> list[ColumnElement[str]]:
+    return [_config.c[name] for name in ("url", "origin", "version", "scheme", "token", "credentials")]
+
+
+def _take(conn: Connection, row: Mapping[Any, Any], until: int) -> Due:
+    due = Due(**{column.name: row[column.name] for column in fields(Due)})
+    due = replace(due, attempts=due.attempts + 1)
+    held = {"state": "delivering", "attempts": due.attempts, "next_at": until}
+    conn.execute(update(_outbox).where(_outbox.c.pos == due.pos).values(held))
+    return due
+
+
+def next_due(conn: Connection) -> int | None:
+    """When the next delivery that waits for its time becomes due."""
+    waits = (_outbox.c.state.in_(OPEN), _outbox.c.next_at > now_us())
+    found: int | None = conn.execute(select(func.min(_outbox.c.next_at)).where(*waits)).scalar()
+    return found
+
+
+def _held(due: Due) -> tuple[ColumnElement[bool], ...]:
+    return (_outbox.c.pos == due.pos, _outbox.c.state == "delivering", _outbox.c.attempts == due.attempts)
+
+
+def delivered(conn: Connection, due: Due) -> None:
+    done = {"state": "delivered", "settled_at": now_us(), "last_error": ""}
+    conn.execute(update(_outbox).where(*_held(due)).values(done))
+
+
+def failed(conn: Connection, due: Due, error: str, again_us: int | None) -> None:
+    """Another try in `again_us`, or none."""
+    now = now_us()
+    state = {"state": "dead", "settled_at": now} if again_us is None else {"state": "pending", "next_at": now + again_us}
+    conn.execute(update(_outbox).where(*_held(due)).values(last_error=error, **state))
+
+
+def put_back(conn: Connection, due: Due) -> None:
+    """Nothing came of the try: the gateway stops."""
+    conn.execute(update(_outbox).where(*_held(due)).values(state="pending", attempts=due.attempts - 1, next_at=now_us()))
+
+
+def drop(conn: Connection, due: Due) -> None:
+    """There was nothing to tell: the turn had no answer, say."""
+    conn.execute(delete(_outbox).where(*_held(due)))
+
+
+def redeliver(conn: Connection, id: str) -> None:
+    """Send it again, with the same id. Raises NotFound, Conflict."""
+    state = conn.execute(select(_outbox.c.state).where(_outbox.c.id == id)).scalar()
+    if state is None:
+        raise NotFound(f"There is no delivery {id[:80]!r}.", "See: switchboard webhooks deliveries")
+    if state == "delivering":
+        raise Conflict(f"Delivery {id!r} is being delivered now.", "Wait for what comes of it.")
+    again = {"state": "pending", "attempts": 0, "next_at": now_us(), "settled_at": None}
+    conn.execute(update(_outbox).where(_outbox.c.id == id).values(again))
+
+
+def forget(conn: Connection, before_us: int, limit: int) -> int:
+    """Remove deliveries that succeeded long ago; answers how many."""
+    old = (_outbox.c.state == "delivered", _outbox.c.settled_at < before_us)
+    chosen = select(_outbox.c.pos).where(*old).limit(limit)
+    return int(conn.execute(delete(_outbox).where(_outbox.c.pos.in_(chosen))).rowcount)
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    """How many deliveries there are in each state."""
+    found = conn.execute(select(_outbox.c.state, func.count()).group_by(_outbox.c.state))
+    return {row[0]: row[1] for row in found}

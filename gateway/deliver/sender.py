@@ -1,0 +1,110 @@
+"""One POST to a webhook, over a connection that can only lead where the guard has looked.
+
+httpcore2 is used bare: it follows no redirect, keeps no cookie and obeys no proxy of the environment, each of which
+would lead past the guard. Names stay in Host and SNI, so certificates are checked against the name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ssl
+from collections.abc import Iterable, Mapping
+
+import anyio
+import httpcore2
+from httpcore2 import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
+
+from gateway.deliver.guard import Guard, Refused, Vetted
+
+MAX_ANSWER = 64 * 1024  # bytes of an answer that are read; it is not looked at
+MAX_TRIED = 4  # addresses of one host
+GONE = 410
+SECRET = "whsec_"
+
+
+class Failed(Exception):
+    """The delivery did not succeed. `final`: no other try will."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.final = reason, final
+
+
+class PinnedBackend(AsyncNetworkBackend):
+    """Dials the vetted addresses of one URL, whatever name it is given."""
+
+    def __init__(self, vetted: Vetted) -> None:
+        self._vetted = vetted
+        self._backend = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> AsyncNetworkStream:
+        if (host, port) != (self._vetted.url.raw_host.decode("ascii"), self._vetted.port):
+            raise httpcore2.ConnectError(f"{host}:{port} was not vetted")
+        failure: Exception = httpcore2.ConnectError("no address")
+        for address in self._vetted.addresses[:MAX_TRIED]:
+            try:
+                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as exc:
+                failure = exc
+        raise failure
+
+
+class Sender:
+    def __init__(self, guard: Guard, seconds: float, tls: ssl.SSLContext | None = None) -> None:
+        self._guard, self._seconds = guard, seconds
+        self._tls = tls or ssl.create_default_context()
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Raises Failed unless the receiver answers 2xx, whole and in time."""
+        try:
+            with anyio.fail_after(self._seconds):
+                vetted = await self._guard.vet(url)
+                status = await self._post(vetted, headers, body)
+        except TimeoutError as exc:
+            raise Failed(f"No answer within {self._seconds:g} seconds.") from exc
+        except Refused as exc:
+            raise Failed(exc.detail) from exc
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as exc:
+            raise Failed(f"{type(exc).__name__}: {exc}"[:300]) from exc
+        if 300 <= status < 400:
+            raise Failed(f"The receiver answered {status}: redirects are not followed.")
+        if not 200 <= status < 300:
+            raise Failed(f"The receiver answered {status}.", final=status == GONE)
+
+    async def _post(self, vetted: Vetted, headers: Mapping[str, str], body: bytes) -> int:
+        url = vetted.url
+        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        named = {"Host": url.netloc.decode("ascii"), "Content-Length": str(len(body)), **headers}
+        pool = httpcore2.AsyncConnectionPool(ssl_context=self._tls, network_backend=PinnedBackend(vetted))
+        async with pool, pool.stream("POST", target, headers=list(named.items()), content=body) as response:
+            size = 0
+            async for piece in response.aiter_stream():
+                size += len(piece)
+                if size > MAX_ANSWER:
+                    break
+            return int(response.status)
+
+
+def signature(token: str, id: str, at: int, body: bytes) -> str | None:
+    """Standard Webhooks' signature, if the config's token is a secret of theirs (`whsec_` and base64).
+
+    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    """
+    if not token.startswith(SECRET):
+        return None
+    try:
+        key = base64.b64decode(token.removeprefix(SECRET) + "==")
+    except (binascii.Error, ValueError):
+        return None
+    digest = hmac.new(key, b"%s.%d.%s" % (id.encode(), at, body), hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}" if key else None

@@ -1,0 +1,156 @@
+"""The courier: takes what is due out of the outbox and posts it, at least once, in order, and nobody waits for another.
+
+One delivery of a config at a time, a quarter of all at most to one receiver, `webhook_concurrency` in all. A try that
+fails is made again after a while that doubles, up to `webhook_attempts`; then the delivery is dead and an owner's
+business. Every try has the same `webhook-id`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.abc
+import structlog
+
+from gateway.clock import now_us
+from gateway.db.engine import Database
+from gateway.deliver import outbox
+from gateway.deliver.outbox import Due
+from gateway.deliver.sender import Failed, Sender, signature
+from gateway.errors import SwitchboardError
+from gateway.log.rows import Batch
+from gateway.settings import Settings
+from registry.rules import RegistryError
+from registry.secrets import Secrets
+
+Render = Callable[[Due], Awaitable[bytes | None]]
+
+POLL_SECONDS = 1.0
+LEASE_SPARE = 5.0  # seconds beyond a try's own limit, to make the notification and to note what came of it
+MAX_BACKOFF = 3600.0
+KEEP_SECONDS = 7 * 86400.0  # what was delivered is kept so long
+TIDY_SECONDS, TIDY_ROWS = 600.0, 5000
+
+log_ = structlog.get_logger("switchboard.deliver")
+
+
+class Courier:
+    """`render` makes a notification's body from the log; None where there is nothing to tell."""
+
+    def __init__(self, database: Database, settings: Settings, secrets: Secrets, sender: Sender, render: Render) -> None:
+        self._database, self._settings, self._secrets = database, settings, secrets
+        self._sender, self._render = sender, render
+        self._lease_us = round((settings.webhook_seconds + LEASE_SPARE) * 1e6)
+        self._running: Counter[str] = Counter()  # by receiver
+        self._work = anyio.Event()
+        self._tidied = 0.0
+
+    def wake(self, batch: Batch) -> None:
+        """Something was committed."""
+        if outbox.told(batch):
+            self._work.set()
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Deliver until cancelled."""
+        task_status.started()
+        async with anyio.create_task_group() as group:
+            while True:
+                self._work = anyio.Event()
+                try:
+                    taken = await self._take(group)
+                    pause = POLL_SECONDS if taken else await self._idle()
+                except SwitchboardError as exc:
+                    log_.error("outbox_failed", error=exc.message)
+                    taken, pause = 0, POLL_SECONDS
+                if not taken:
+                    with anyio.move_on_after(pause):
+                        await self._work.wait()
+
+    async def _take(self, group: anyio.abc.TaskGroup) -> int:
+        """Begin deliveries that are due; how many."""
+        free = self._settings.webhook_concurrency - self._running.total()
+        if free <= 0:
+            return 0
+        share, running = max(1, self._settings.webhook_concurrency // 4), dict(self._running)
+        taken = await self._database.write(lambda conn: outbox.claim(conn, free, self._lease_us, running, share))
+        for due in taken:
+            self._running[due.origin] += 1
+            group.start_soon(self._deliver, due)
+        return len(taken)
+
+    async def _idle(self) -> float:
+        """Tidy up now and then; how long there is nothing to do."""
+        if time.monotonic() > self._tidied + TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            before = now_us() - round(KEEP_SECONDS * 1e6)
+            await self._database.write(lambda conn: outbox.forget(conn, before, TIDY_ROWS))
+        due = await self._database.read(outbox.next_due)
+        return POLL_SECONDS if due is None else min(max((due - now_us()) / 1e6, 0.001), POLL_SECONDS)
+
+    async def _deliver(self, due: Due) -> None:
+        try:
+            await self._settle(due, await self._try(due))
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._note(lambda conn: outbox.put_back(conn, due), due)
+            raise
+        finally:
+            self._running[due.origin] -= 1
+            if not self._running[due.origin]:
+                del self._running[due.origin]
+            self._work.set()
+
+    async def _try(self, due: Due) -> Failed | bool:
+        """True: delivered; False: there was nothing to tell."""
+        try:
+            body = await self._render(due)
+            if body is None:
+                return False
+            await self._sender.post(due.url, self._headers(due, body), body)
+        except Failed as exc:
+            return exc
+        except RegistryError as exc:
+            return Failed(exc.message, final=True)
+        except Exception:
+            log_.exception("delivery_broken", delivery=due.id)
+            return Failed("The gateway failed while it delivered; its log has the traceback.")
+        return True
+
+    def _headers(self, due: Due, body: bytes) -> dict[str, str]:
+        box, at = self._secrets.box("push_config", due.config_id), now_us() // 1_000_000
+        headers = {"Content-Type": "application/json", "User-Agent": "Switchboard"}
+        headers |= {"webhook-id": due.id, "webhook-timestamp": str(at)}
+        if due.token:
+            token = headers["X-A2A-Notification-Token"] = box.open("token", due.token)
+            signed = signature(token, due.id, at, body)
+            headers |= {"webhook-signature": signed} if signed else {}
+        if due.scheme and due.credentials:
+            headers["Authorization"] = f"{due.scheme} {box.open('credentials', due.credentials)}"
+        return headers
+
+    async def _settle(self, due: Due, came: Failed | bool) -> None:
+        if came is True:
+            await self._note(lambda conn: outbox.delivered(conn, due), due)
+        elif came is False:
+            await self._note(lambda conn: outbox.drop(conn, due), due)
+        else:
+            again = None if came.final or due.attempts >= self._settings.webhook_attempts else self._backoff(due.attempts)
+            await self._note(lambda conn: outbox.failed(conn, due, came.reason, again), due)
+            event = "delivery_failed" if again is not None else "delivery_dead"
+            log_.warning(event, delivery=due.id, task=due.task_id, attempt=due.attempts, error=came.reason)
+
+    def _backoff(self, attempts: int) -> int:
+        """Microseconds until the next try."""
+        seconds: float = min(self._settings.webhook_backoff_seconds * 2.0 ** min(attempts - 1, 30), MAX_BACKOFF)
+        return round(seconds * random.uniform(0.75, 1.25) * 1e6)
+
+    async def _note(self, op: Callable[..., None], due: Due) -> None:
+        """If the database refuses, the lease runs out and the delivery is made once more, with the same id."""
+        try:
+            await self._database.write(op)
+        except SwitchboardError as exc:
+            log_.error("delivery_not_noted", delivery=due.id, error=exc.message)
