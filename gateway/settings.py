@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body accepted.")
     max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
     queue_limit: int = Field(1000, ge=1, description="Turns that may wait; more are refused.")
+    anonymous_listing: bool | None = Field(
+        None,
+        description="Callers who do not sign in may list tasks without naming a contextId, all their tasks being one "
+        "another's. Default: only while the gateway listens on loopback.",
+    )
     send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
     allow_private_hosts: str = Field(
         "", description="Hosts, addresses and CIDRs, between commas, that webhooks may reach though they are not public."
@@ -73,6 +78,11 @@ class Settings(BaseSettings):
     def provider(self) -> dict[str, str] | None:
         organization = self.provider_organization
         return {"organization": organization, "url": self.provider_url or self.url} if organization else None
+
+    @property
+    def lists_anonymously(self) -> bool:
+        on_loopback = self.host in ("127.0.0.1", "::1", "localhost")
+        return on_loopback if self.anonymous_listing is None else self.anonymous_listing
 
     @property
     def database(self) -> str:

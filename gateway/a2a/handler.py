@@ -113,7 +113,7 @@ class Handler(RequestHandler):
         with _a2a_errors():
             tasks, token, total = await self.tasks.list(
                 _caller(context),
-                context_id=params.context_id or (NO_CONTEXT if _principal(context).anonymous else ""),
+                context_id=params.context_id or self._every_context(context),
                 state=_state(params.status),
                 since_us=since.ToMicroseconds() if params.HasField("status_timestamp_after") else 0,
                 limit=size,
@@ -155,6 +155,10 @@ class Handler(RequestHandler):
         stream = await self.stream_task(params, context)
         async for event in _events(stream):
             yield event
+
+    def _every_context(self, context: ServerCallContext) -> str:
+        """What stands for "every context": nothing an anonymous caller may ask for where strangers share that name."""
+        return NO_CONTEXT if _principal(context).anonymous and not self.settings.lists_anonymously else ""
 
     # -- the card for callers who signed in
 

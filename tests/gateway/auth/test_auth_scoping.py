@@ -83,7 +83,7 @@ async def test_foreign_ids_answer_as_wrong_ones_in_every_method(mine: str, other
 
 async def test_anonymous_callers_list_only_what_they_can_name(tmp_path: Path) -> None:
     """[AUTH-4]"""
-    async with serving(tmp_path) as gateway:
+    async with serving(tmp_path, anonymous_listing=False) as gateway:
         with anyio.fail_after(30):
             task = await gateway.send("hello", "N=1")
             await gateway.send("hello", "N=1")
@@ -91,6 +91,18 @@ async def test_anonymous_callers_list_only_what_they_can_name(tmp_path: Path) ->
         named = (await gateway.rpc("hello", "ListTasks", {"contextId": task["contextId"]}))["result"]
     assert (blind["tasks"], blind["totalSize"], blind["nextPageToken"]) == ([], 0, "")
     assert [found["id"] for found in named["tasks"]] == [task["id"]]
+
+
+async def test_on_loopback_anonymous_callers_list_their_tasks(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        with anyio.fail_after(30):
+            tasks = [await gateway.send("hello", "N=1") for _ in range(2)]
+            await gateway.send("hello", "N=1", contextId=tasks[0]["contextId"])
+            key = (await gateway.owner("callers.add", name="a"))["key"]
+            await gateway.rpc("hello", "SendMessage", {"message": message("N=1")}, {"X-API-Key": key})
+        listed = (await gateway.rpc("hello", "ListTasks", {}))["result"]["tasks"]
+    assert len(listed) == 3
+    assert {task["id"] for task in tasks} < {task["id"] for task in listed}
 
 
 async def test_a_caller_lists_its_own_tasks_and_no_others(tmp_path: Path) -> None:
