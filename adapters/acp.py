@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 
 from adapters import acp_tools
 from adapters import events as ev
-from adapters.acp_tools import Call, Choice, Named, Result, error_text
+from adapters.acp_tools import Call, Choice, error_text
+from adapters.calls import Named, Result
 from adapters.dialogue import Dialogue, Failure, Recorded, Step, Turn, Unsupported, json_line
 from adapters.events import ErrorCategory, Event, YieldReason
 

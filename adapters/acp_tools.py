@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from adapters.calls import Named, Result
 from adapters.dialogue import Failure, category_of_status
 from adapters.events import ErrorCategory
 
@@ -18,24 +19,6 @@ Call = Mapping[str, Any]  # a `tool_call` with all updates so far merged into it
 
 
 Choice = tuple[str, dict[str, Any]]  # a request that sets a mode, a model or an option of a session
-
-
-class Named(NamedTuple):
-    """A call in canonical words; `vendor` is the agent's own name for it, for the owner."""
-
-    tool: str
-    input: dict[str, Any]
-    vendor: str = ""
-
-
-class Result(NamedTuple):
-    """What a finished call gave. `detail` is the agent's own prose where `output` had to be cleaned of it."""
-
-    output: str
-    is_error: bool = False
-    exit_code: int | None = None
-    truncated: bool = False
-    detail: str = ""
 
 
 _KINDS = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters import events as ev
-from adapters.acp_tools import Named, Result
+from adapters.calls import Named, Result
 from adapters.dialogue import Exit, Turn, Unsupported
 from adapters.events import Event
 from adapters.profile import Plan

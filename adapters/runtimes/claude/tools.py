@@ -9,46 +9,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from adapters.calls import Named, Result
 
 Input = Mapping[str, Any]
 
 
-class Call(NamedTuple):
-    """A call in canonical words; `vendor` is the CLI's own name where the canonical one says less."""
-
-    tool: str
-    input: dict[str, Any]
-    vendor: str = ""
-
-
-class Result(NamedTuple):
-    """What a call gave; `detail` is the CLI's own wording, for the owner."""
-
-    output: str
-    is_error: bool = False
-    exit_code: int | None = None
-    truncated: bool = False
-    detail: str = ""
-
-
-def _renamed(tool: str, **keys: str) -> Callable[[Input], Call]:
-    def call(input: Input) -> Call:
-        return Call(tool, {key: input[theirs] for key, theirs in keys.items() if input.get(theirs) is not None})
+def _renamed(tool: str, **keys: str) -> Callable[[Input], Named]:
+    def call(input: Input) -> Named:
+        return Named(tool, {key: input[theirs] for key, theirs in keys.items() if input.get(theirs) is not None})
 
     return call
 
 
-def _edit(input: Input) -> Call:
-    return Call("edit_file", _path(input) | {"edits": [_change(input)]})
+def _edit(input: Input) -> Named:
+    return Named("edit_file", _path(input) | {"edits": [_change(input)]})
 
 
-def _multi_edit(input: Input) -> Call:
-    return Call("edit_file", _path(input) | {"edits": [_change(edit) for edit in input.get("edits") or ()]})
+def _multi_edit(input: Input) -> Named:
+    return Named("edit_file", _path(input) | {"edits": [_change(edit) for edit in input.get("edits") or ()]})
 
 
-def _notebook(input: Input) -> Call:
-    return Call("edit_file", _path(input) | {"edits": [{"old": "", "new": str(input.get("new_source") or "")}]})
+def _notebook(input: Input) -> Named:
+    return Named("edit_file", _path(input) | {"edits": [{"old": "", "new": str(input.get("new_source") or "")}]})
 
 
 def _path(input: Input) -> dict[str, Any]:
@@ -60,13 +44,13 @@ def _change(edit: Input) -> dict[str, str]:
     return {"old": str(edit.get("old_string") or ""), "new": str(edit.get("new_string") or "")}
 
 
-def _todos(input: Input) -> Call:
+def _todos(input: Input) -> Named:
     items = [{"text": todo["content"], "status": todo["status"]} for todo in input["todos"]]
-    return Call("plan", {"items": items})
+    return Named("plan", {"items": items})
 
 
 _subagent = _renamed("subagent", prompt="prompt")
-_TOOLS: dict[str, Callable[[Input], Call]] = {
+_TOOLS: dict[str, Callable[[Input], Named]] = {
     "Bash": _renamed("shell", command="command", timeout_ms="timeout"),
     "Read": _renamed("read_file", path="file_path", offset="offset", limit="limit"),
     "Write": _renamed("write_file", path="file_path", content="content"),
@@ -84,14 +68,14 @@ _TOOLS: dict[str, Callable[[Input], Call]] = {
 }
 
 
-def call_of(name: str, input: Input, servers: Iterable[str]) -> Call:
+def call_of(name: str, input: Input, servers: Iterable[str]) -> Named:
     """A call in canonical words. Of a tool nobody knows, or an input the model got wrong, only the owner reads more."""
     if name.startswith("mcp__"):
-        return Call(_mcp(name, servers), dict(input))
+        return Named(_mcp(name, servers), dict(input))
     try:
         return _TOOLS[name](input)
     except (KeyError, TypeError, AttributeError):
-        return Call("other", {}, name)
+        return Named("other", {}, name)
 
 
 def _mcp(name: str, servers: Iterable[str]) -> str:

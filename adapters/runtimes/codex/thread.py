@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from adapters import events as ev
+from adapters.calls import Named
 from adapters.dialogue import Dialogue, Exit, Failure, Step, Turn
 from adapters.events import Event, YieldReason
 from adapters.runtimes.codex import failures, tools
@@ -104,9 +105,9 @@ class CodexDialogue(Dialogue):
         call = tools.call_of(item)
         if call is None and item["type"] != "web_search":
             return [self.keep(line, "unknown item")]
-        return self._on_call(item, call or tools.Call("web_search", {}), completed) if call or completed else []
+        return self._on_call(item, call or Named("web_search", {}), completed) if call or completed else []
 
-    def _on_call(self, item: Mapping[str, Any], call: tools.Call, completed: bool) -> list[Event]:
+    def _on_call(self, item: Mapping[str, Any], call: Named, completed: bool) -> list[Event]:
         self._told.settle()
         out = self.tool_start(item["id"], call.tool, call.input, vendor_tool=call.vendor)
         return [*out, *self._close(item)] if completed else out

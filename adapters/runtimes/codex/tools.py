@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from adapters.calls import Named, Result
 
 Item = Mapping[str, Any]
 
@@ -19,23 +21,6 @@ _SHELLS = frozenset({"bash", "sh", "zsh", "dash"})
 _FAILED = frozenset({"failed", "declined"})
 _SPAWNS = frozenset({"spawn_agent", "spawnAgent"})
 _STATUS = {"inProgress": "in_progress"}
-
-
-class Call(NamedTuple):
-    """A call in canonical words; `vendor` is the runtime's own name for it where the canonical one says less."""
-
-    tool: str
-    input: dict[str, Any]
-    vendor: str = ""
-
-
-class Result(NamedTuple):
-    """What a finished call gave; `detail` is the runtime's own wording of an error, for the owner."""
-
-    output: str
-    is_error: bool = False
-    exit_code: int | None = None
-    detail: str = ""
 
 
 def snake(item: Item) -> dict[str, Any]:
@@ -48,25 +33,25 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
 
 
-def call_of(item: Item) -> Call | None:
+def call_of(item: Item) -> Named | None:
     """The call an item (in snake_case) is; None for what is no tool call, or is not yet known to be one."""
     match item["type"]:
         case "command_execution":
-            return Call("shell", {"command": unwrap(str(item["command"]))})
+            return Named("shell", {"command": unwrap(str(item["command"]))})
         case "file_change":
             return _file_change(item["changes"])
         case "mcp_tool_call":
-            return Call(f"mcp:{item['server']}/{item['tool']}", _arguments(item.get("arguments")))
+            return Named(f"mcp:{item['server']}/{item['tool']}", _arguments(item.get("arguments")))
         case "web_search":
             return _web(item)
         case "collab_tool_call" | "collab_agent_tool_call":
             return _collab(item)
         case "image_view":
-            return Call("read_file", {"path": item["path"]})
+            return Named("read_file", {"path": item["path"]})
         case "dynamic_tool_call":
-            return Call("other", _arguments(item.get("arguments")), str(item["tool"]))
+            return Named("other", _arguments(item.get("arguments")), str(item["tool"]))
         case "image_generation":
-            return Call("other", {}, "image_generation")
+            return Named("other", {}, "image_generation")
         case _:
             return None
 
@@ -115,31 +100,31 @@ def _arguments(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {"arguments": value}
 
 
-def _web(item: Item) -> Call | None:
+def _web(item: Item) -> Named | None:
     """A search is announced before its query is known: then it is no call yet."""
     action = item.get("action") or {}
     if action.get("url"):
-        return Call("web_fetch", {"url": action["url"]})
+        return Named("web_fetch", {"url": action["url"]})
     query = item.get("query") or action.get("query") or " ".join(action.get("queries") or ())
-    return Call("web_search", {"query": query}) if query else None
+    return Named("web_search", {"query": query}) if query else None
 
 
-def _collab(item: Item) -> Call:
+def _collab(item: Item) -> Named:
     tool = str(item["tool"])
     prompt = {"prompt": item["prompt"]} if item.get("prompt") else {}
-    return Call("subagent" if tool in _SPAWNS else "other", prompt, tool)
+    return Named("subagent" if tool in _SPAWNS else "other", prompt, tool)
 
 
-def _file_change(changes: list[Mapping[str, Any]]) -> Call:
+def _file_change(changes: list[Mapping[str, Any]]) -> Named:
     first = changes[0]
     if len(changes) == 1 and _kind(first) == "add" and first.get("diff") is not None:
-        return Call("write_file", {"path": first["path"], "content": first["diff"]})
+        return Named("write_file", {"path": first["path"], "content": first["diff"]})
     if len(changes) == 1 and _kind(first) == "update" and first.get("diff") and not _moved(first):
-        return Call("edit_file", {"path": first["path"], "edits": _edits(first["diff"])})
+        return Named("edit_file", {"path": first["path"], "edits": _edits(first["diff"])})
     patch = {}
     if len(changes) > 1 or first.get("diff"):
         patch = {"patch": "".join(map(_patch, changes))}
-    return Call("edit_file", {"path": first["path"], **patch})
+    return Named("edit_file", {"path": first["path"], **patch})
 
 
 def _kind(change: Mapping[str, Any]) -> str:

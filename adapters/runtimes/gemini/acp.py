@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from adapters import acp_tools
 from adapters.acp import AcpDialogue
-from adapters.acp_tools import Call, Named, Result
+from adapters.acp_tools import Call
+from adapters.calls import Named, Result
 from adapters.dialogue import Failure, category_of_status
 from adapters.runtimes.gemini import failures, tools
 from adapters.runtimes.gemini.dialogue import as_text

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from adapters.acp_tools import Named, Result
+from adapters.calls import Named, Result
 
 EXIT_SCRIPT = """unset BASH_ENV
 trap '__code=$?; [ $__code -eq 0 ] || printf "\\n[exit code %d]\\n" "$__code"' EXIT

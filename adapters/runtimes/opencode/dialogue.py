@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from adapters import acp_tools
 from adapters import events as ev
 from adapters.acp import AcpDialogue
-from adapters.acp_tools import Call, Named, Result
+from adapters.acp_tools import Call
+from adapters.calls import Named, Result
 from adapters.dialogue import Dialogue, Exit, Failure, Step, Turn
 from adapters.events import ErrorCategory, Event
 from adapters.runtimes.opencode import tools

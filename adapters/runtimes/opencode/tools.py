@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from adapters import acp_tools
-from adapters.acp_tools import Named, Result
+from adapters.calls import Named, Result
 from adapters.dialogue import Failure
 from adapters.events import ErrorCategory
 
