@@ -35,7 +35,7 @@ from gateway.a2a.cards import Face
 from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.stream import TaskStream
-from gateway.a2a.tasks import ACTIVE, Caller, Tasks
+from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
 from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
@@ -136,20 +136,23 @@ class Handler(RequestHandler):
     async def stream_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> TaskStream:
         """A task's stream: from Last-Event-ID on, or the task as it is and then what happens to it."""
         with _a2a_errors():
-            found = await self.tasks.get(_caller(context), params.id)
             last = _last_event_id(context)
             if last is not None:
-                if last.seq > found.position.seq:
-                    raise InvalidRequestError(f"Last-Event-ID {last.seq} is not an id of this stream.")
-                stream = TaskStream(self.log, self.tasks, params.id, found.session_id, last)
-                stream.begun = await self.tasks.artifacts_at(found.session_id, params.id, last.seq)
-                stream.live = found.state in ACTIVE
-                return stream
+                return await self._resumed(_caller(context), params.id, last)
+            found = await self.tasks.get(_caller(context), params.id)
             if found.state in TERMINAL:
                 raise UnsupportedOperationError(f"Task {params.id!r} has ended as {found.state}.")
             stream = TaskStream(self.log, self.tasks, params.id, found.session_id, found.position)
             stream.first, stream.begun = found.task, _artifact_ids(found.task)
             return stream
+
+    async def _resumed(self, caller: Caller, task_id: str, last: Position) -> TaskStream:
+        place = await self.tasks.place(caller, task_id, last.seq)
+        if last.seq > place.last_seq:
+            raise InvalidRequestError(f"Last-Event-ID {last.seq} is not an id of this stream.")
+        stream = TaskStream(self.log, self.tasks, task_id, place.session_id, last)
+        stream.begun, stream.live = place.begun, not place.rests
+        return stream
 
     async def on_subscribe_to_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> AsyncGenerator[Any]:
         stream = await self.stream_task(params, context)
