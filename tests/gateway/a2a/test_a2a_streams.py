@@ -89,7 +89,7 @@ async def test_a_stream_that_is_cut_again_and_again_while_it_runs_is_whole(tmp_p
 async def test_a_subscriber_is_told_the_task_as_it_is_and_then_what_happens(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES) as gateway:
         with anyio.fail_after(20):
-            async with calling(gateway, "N=100 D=3000") as call:
+            async with calling(gateway, "N=600 D=5000") as call:
                 await call.until(lambda call: "word20" in call.text)
                 frames = [frame async for frame in gateway.frames("hello", "SubscribeToTask", {"id": call.task["id"]})]
             found = await gateway.get("hello", call.task["id"])
@@ -118,19 +118,25 @@ async def test_a_subscriber_who_comes_before_the_first_word_gets_every_word(tmp_
 
 
 async def test_every_subscriber_sees_the_same(tmp_path: Path) -> None:
-    got: list[list[Frame]] = []
+    """The turn hangs until everybody reads, and ends by a cancel."""
+    got: list[list[Frame]] = [[] for _ in range(10)]
+    joined = anyio.Event()
     async with serving(tmp_path, RUNTIMES) as gateway:
 
-        async def read(task_id: str) -> None:
-            got.append([frame async for frame in gateway.frames("hello", "SubscribeToTask", {"id": task_id})])
+        async def read(frames: list[Frame], task_id: str) -> None:
+            async for frame in gateway.frames("hello", "SubscribeToTask", {"id": task_id}):
+                frames.append(frame)
+                if all(got):
+                    joined.set()
 
         with anyio.fail_after(20):
-            async with calling(gateway, "N=60 D=3000") as call:
+            async with calling(gateway, "N=60 D=3000 HANG") as call:
                 await call.until(speaks)
                 async with anyio.create_task_group() as group:
-                    for _ in range(10):
-                        group.start_soon(read, call.task["id"])
-    assert len(got) == 10
+                    for frames in got:
+                        group.start_soon(read, frames, call.task["id"])
+                    await joined.wait()
+                    await gateway.rpc("hello", "CancelTask", {"id": call.task["id"]})
     for frames in got:
         begin = int(frames[0].id)
         rest = [frame for frame in call.frames[:-2] if int(frame.id) > begin] + call.frames[-2:]
