@@ -7,7 +7,7 @@ A runtime has one or more modes (ways of speaking to it). `Mode.launch` says how
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,11 @@ class Profile:
 
     def all_env_names(self) -> tuple[str, ...]:
         return (*dict.fromkeys([*self.key_env.values(), *self.env_names]),)
+
+
+def value_after(argv: Sequence[str], flag: str) -> str | None:
+    """The argument that follows `flag` in a recorded command line."""
+    return argv[argv.index(flag) + 1] if flag in argv[:-1] else None
 
 
 def parse_version(text: str) -> str | None:

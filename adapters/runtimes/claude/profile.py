@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.dialogue import Turn
-from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
+from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.claude.dialogue import PrintDialogue
 from adapters.runtimes.claude.stream import StreamDialogue
 
@@ -91,19 +91,15 @@ def _mcp_server(server: Mapping[str, Any]) -> dict[str, Any]:
 def recorded_turn(meta: Mapping[str, Any]) -> Turn:
     """The turn a recording tells of, from its argv."""
     argv = [str(word) for word in meta.get("argv") or ()]
-    prompt = _after(argv, "-p") or ""
-    servers = json.loads(_after(argv, "--mcp-config") or "{}").get("mcpServers", {})
+    prompt = value_after(argv, "-p") or ""
+    servers = json.loads(value_after(argv, "--mcp-config") or "{}").get("mcpServers", {})
     return Turn(
         prompt=str(meta.get("stdin") or "") if prompt.startswith("--") else prompt,
-        model=_after(argv, "--model"),
-        native_session=_after(argv, "--resume"),
-        new_session=_after(argv, "--session-id"),
+        model=value_after(argv, "--model"),
+        native_session=value_after(argv, "--resume"),
+        new_session=value_after(argv, "--session-id"),
         mcp_servers=tuple({"name": name} for name in servers),
     )
-
-
-def _after(argv: list[str], flag: str) -> str | None:
-    return argv[argv.index(flag) + 1] if flag in argv[:-1] else None
 
 
 PROFILE = Profile(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.dialogue import Turn
-from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
+from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.codex.app_server import AppServerDialogue
 from adapters.runtimes.codex.exec import ExecDialogue
 
@@ -105,7 +105,7 @@ def recorded_turn(meta: Mapping[str, Any]) -> Turn:
     servers = [found[1] for word in argv if (found := _MCP.match(word))]
     return Turn(
         prompt=str(meta.get("stdin") or argv[-1]),
-        model=argv[argv.index("-m") + 1] if "-m" in argv else None,
+        model=value_after(argv, "-m"),
         native_session=argv[-2] if "resume" in argv else None,
         mcp_servers=tuple({"name": name} for name in servers),
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from adapters.acp import recorded_load
 from adapters.dialogue import Turn
-from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
+from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.gemini.acp import GeminiAcpDialogue
 from adapters.runtimes.gemini.dialogue import PrintDialogue
 from adapters.runtimes.gemini.tools import EXIT_SCRIPT
@@ -81,16 +81,12 @@ def recorded_turn(meta: Mapping[str, Any]) -> Turn:
     settings: Mapping[str, Any] = next((content for path, content in files.items() if path.endswith("settings.json")), {})
     argv = [str(word) for word in meta.get("argv") or ()]
     return Turn(
-        prompt=_after(argv, "-p") or meta.get("stdin") or "",
-        model=_after(argv, "-m"),
-        native_session=_after(argv, "--resume") or recorded_load(meta),
-        new_session=_after(argv, "--session-id"),
+        prompt=value_after(argv, "-p") or meta.get("stdin") or "",
+        model=value_after(argv, "-m"),
+        native_session=value_after(argv, "--resume") or recorded_load(meta),
+        new_session=value_after(argv, "--session-id"),
         mcp_servers=tuple({"name": name} for name in settings.get("mcpServers") or {}),
     )
-
-
-def _after(argv: Sequence[str], flag: str) -> str | None:
-    return argv[argv.index(flag) + 1] if flag in argv else None
 
 
 PROFILE = Profile(

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters.acp import recorded_load
 from adapters.dialogue import Turn
-from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
+from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.opencode.dialogue import AcpMode, RunMode
 from adapters.runtimes.opencode.serve import ServeMode
 
@@ -123,7 +123,7 @@ def _launch_run(plan: Plan) -> Launch:
 def _recorded_turn(meta: Mapping[str, Any]) -> Turn:
     config = (meta.get("files") or {}).get("OPENCODE_CONFIG_CONTENT") or {}
     argv = list(meta.get("argv") or ())
-    resumed = argv[argv.index("--session") + 1] if "--session" in argv else recorded_load(meta)
+    resumed = value_after(argv, "--session") or recorded_load(meta)
     servers = tuple({"name": name} for name in config.get("mcp") or {})
     return Turn(prompt=meta.get("stdin") or "", native_session=resumed, mcp_servers=servers)
 
