@@ -37,7 +37,7 @@ class Channel:
 
     def publish(self, batch: Batch) -> None:
         self._recent[batch.before] = batch
-        self._end = batch.after
+        self._end = max(self._end or batch.after, batch.after)  # of two at once the later may be told first
         self._rows += len(batch.rows)
         self._chars += _size(batch)
         while self._rows > KEEP_ROWS or self._chars > KEEP_CHARS:

@@ -10,6 +10,7 @@ session works in the same journal. The turn row is the lease; a claim raises the
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from gateway.clock import new_id, now_us
 from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
-from gateway.log.store import append, encode, entries
+from gateway.log.store import append, encode, entries, locked
 from gateway.turns.spec import Inbound
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
@@ -129,9 +130,11 @@ def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound
     if not new.task_id:
         return None
     mine = (_task.c.id == new.task_id, _task.c.agent_id == agent_id, _task.c.principal == principal)
-    task = conn.execute(select(_task).where(*mine)).first()
-    if task is None:
+    session_id = conn.execute(select(_task.c.session_id).where(*mine)).scalar()
+    if session_id is None:
         raise NotFound(f"Task {new.task_id[:80]!r} was not found.")
+    locked(conn, session_id)  # from here on the task cannot end
+    task = conn.execute(select(_task).where(*mine)).one()
     if new.context_id and new.context_id != task.session_id:
         raise Conflict(f"Task {new.task_id!r} is not of context {new.context_id[:80]!r}.", "Leave contextId out.")
     if task.state in TERMINAL:
@@ -206,6 +209,7 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
 
     `done.final` says whether the task ended with it, or goes on with a message that came meanwhile.
     """
+    locked(conn, turn.session_id, turn.fence)
     done = events[-1]
     reason = done.body["yield_reason"]
     state = _TASK_STATE[reason]
@@ -232,6 +236,7 @@ def release(conn: Connection, turn: Claimed) -> None:
 
 def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
     """End a task none of whose turns runs yet. Answers no batch if one runs: then its runner has to end it."""
+    locked(conn, conn.execute(select(_task.c.session_id).where(_task.c.id == task_id)).scalar_one())
     turns = conn.execute(select(_turn).where(_turn.c.task_id == task_id, _turn.c.state != "ended")).all()
     if any(turn.state == "running" for turn in turns):
         conn.execute(update(_turn).where(_turn.c.task_id == task_id).values(cancel_requested=True))
@@ -269,11 +274,15 @@ def has_done(conn: Connection, turn: Claimed) -> bool:
 def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     """Call ids of tools that a turn started and never closed."""
     row = _event.c
-    call_id = func.json_extract(row.body, "$.call_id")
-    mine = (row.session_id == turn.session_id, row.turn_id == turn.id)
-    closed = select(call_id).where(*mine, row.type == "tool_result")
-    query = select(call_id).where(*mine, row.type == "tool_start", call_id.not_in(closed)).order_by(row.seq)
-    return list(conn.execute(query).scalars())
+    mine = (row.session_id == turn.session_id, row.turn_id == turn.id, row.type.in_(("tool_start", "tool_result")))
+    open: dict[str, None] = {}
+    for type, body in conn.execute(select(row.type, row.body).where(*mine).order_by(row.seq)):
+        call_id = json.loads(body)["call_id"]
+        if type == "tool_start":
+            open[call_id] = None
+        else:
+            open.pop(call_id, None)
+    return list(open)
 
 
 def end_abandoned(

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
 import structlog
+from sqlalchemy import Connection
 
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
@@ -22,6 +25,7 @@ from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError, Process, Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
+from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
@@ -62,7 +66,7 @@ class Runner:
         await self._finish(last)
         await self._leave()
         await self.stop()
-        await self.log.database.write(lambda conn: queue.release(conn, self.turn))
+        await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
         self._report(last[-1], began)
 
     def cancel(self) -> None:
@@ -205,7 +209,10 @@ class Runner:
             self.events += len(events)
             new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
             native = self.native.changed()
-            await self.log.write(lambda conn, new=new, native=native: [queue.write_events(conn, self.turn, new, native)])  # type: ignore[misc]
+            await self.log.write(partial(self._append, new=new, native=native), beside=True)
+
+    def _append(self, conn: Connection, new: Sequence[Entry], native: dict[str, Any] | None) -> list[Batch]:
+        return [queue.write_events(conn, self.turn, new, native)]
 
     async def _finish(self, last: list[Event]) -> None:
         error = last[-1].body["error"]
@@ -214,7 +221,7 @@ class Runner:
         self.events += len(last)
         self.native.remember(memory=self.dialogue.memory)
         native = self.native.changed()
-        await self.log.write(lambda conn: [queue.finish(conn, self.turn, last, native)])
+        await self.log.write(lambda conn: [queue.finish(conn, self.turn, last, native)], beside=True)
 
     def _report(self, done: Event, began: float) -> None:
         error = done.body["error"] or {}
