@@ -13,7 +13,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from gateway.a2a.framing import Framing, dumps
 from gateway.a2a.tasks import Tasks
-from gateway.a2a.translate import Json, artifact_id, final_updates, update_of
+from gateway.a2a.translate import Json, artifact_id, depends_on_tools, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log
 from gateway.log.tail import tail
@@ -31,6 +31,7 @@ class TaskStream:
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
         self.live = True  # False for a task that rests: who has read its end already must not wait for another
         self.over = False  # it has been told to its end
+        self.tools = False  # the reader activated the extension of tool events
 
     def response(self, framing: Framing, send_timeout: float) -> EventSourceResponse:
         """The stream as an HTTP answer; who reads nothing for `send_timeout` seconds is cut off."""
@@ -81,9 +82,10 @@ class TaskStream:
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in self.begun:
             self.begun.add(artifact_id(row.turn_id or ""))
             return [dumps(update_of(row, first=True))]
-        shared: list[bytes] | None = batch.shared.get(row.seq)
+        key = (row.seq, self.tools and depends_on_tools(row))
+        shared: list[bytes] | None = batch.shared.get(key)
         if shared is None:
-            shared = batch.shared[row.seq] = await self._encoded(row)
+            shared = batch.shared[key] = await self._encoded(row)
         return shared
 
     async def _encoded(self, row: Row) -> list[bytes]:
@@ -91,7 +93,7 @@ class TaskStream:
             task = await self._tasks.at(self.task_id, row.seq)
             final = json.loads(row.body).get("final", True)
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
-        update = update_of(row)
+        update = update_of(row, tools=self.tools)
         return [] if update is None else [dumps(update)]
 
 
