@@ -46,7 +46,7 @@ from gateway.log.tail import tail
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import TERMINAL, Accepted
-from gateway.turns.spec import Inbound, prompt_of
+from gateway.turns.spec import Inbound, Mode, prompt_of
 
 MAX_PAGE = 100
 PAGE = 50
@@ -238,7 +238,8 @@ class Handler(RequestHandler):
         parts = tuple(_part(part) for part in message.parts)
         self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
-        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
+        mode: Mode = "auto" if message.task_id else "queue"  # a message joins what runs in its own task only
+        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata, mode)
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:

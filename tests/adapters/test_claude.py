@@ -196,6 +196,22 @@ def test_a_message_that_joined_the_turn_is_answered_by_its_result() -> None:
     assert visible(feed(it, result())) == [ev.done("completed")]
 
 
+def test_a_message_is_taken_when_it_is_echoed() -> None:
+    """[STEER-1] Of several that are taken together, the echo has the uuid of the last."""
+    it = dialogue()
+    it.start(Turn("work"))
+    feed(it, INIT, user("work", isReplay=True))
+    first, last = (said(it.steer("hurry", id))[0]["uuid"] for id in ("trn_2", "trn_3"))
+    assert first != last
+    assert feed(
+        it, {**user("hurry"), "message": {"content": [text("hurry"), text("hurry")]}, "isReplay": True, "uuid": last}
+    ) == [
+        ev.steered("trn_2"),
+        ev.steered("trn_3"),
+    ]
+    assert visible(feed(it, result())) == [ev.done("completed")]
+
+
 def test_a_message_that_waited_holds_the_end_back_until_its_own_result() -> None:
     it = dialogue()
     it.start(Turn("work"))
