@@ -203,12 +203,8 @@ def test_a_message_is_taken_when_it_is_echoed() -> None:
     feed(it, INIT, user("work", isReplay=True))
     first, last = (said(it.steer("hurry", id))[0]["uuid"] for id in ("trn_2", "trn_3"))
     assert first != last
-    assert feed(
-        it, {**user("hurry"), "message": {"content": [text("hurry"), text("hurry")]}, "isReplay": True, "uuid": last}
-    ) == [
-        ev.steered("trn_2"),
-        ev.steered("trn_3"),
-    ]
+    both = {"type": "user", "isReplay": True, "uuid": last, "message": {"content": [text("hurry"), text("hurry")]}}
+    assert feed(it, both) == [ev.steered("trn_2"), ev.steered("trn_3")]
     assert visible(feed(it, result())) == [ev.done("completed")]
 
 
