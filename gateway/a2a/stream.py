@@ -67,9 +67,9 @@ class TaskStream:
     async def _told(self, framing: Framing) -> AsyncIterator[Told]:
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
             key = (self.task_id, framing.name, frozenset(self.begun))
-            told: Told | None = batch.shared.get(key)
+            told: Told | None = batch.whole.get(key)
             if told is None:
-                told = batch.shared[key] = await self._tell(batch, framing)
+                told = batch.whole[key] = await self._tell(batch, framing)
             self.begun |= told.begun
             if told.results:
                 yield told
