@@ -41,6 +41,7 @@ class TaskStream:
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
         self.live = True  # False for a task that rests: who has read its end already must not wait for another
+        self.over = False  # it has been told to its end
 
     def response(self, framing: Framing, send_timeout: float) -> EventSourceResponse:
         """The stream as an HTTP answer; who reads nothing for `send_timeout` seconds is cut off."""
@@ -65,6 +66,8 @@ class TaskStream:
                 yield json.loads(result)
 
     async def _told(self, framing: Framing) -> AsyncIterator[Told]:
+        if self.over:
+            return
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
             key = (self.task_id, framing.name, frozenset(self.begun))
             told: Told | None = batch.whole.get(key)
@@ -85,7 +88,7 @@ class TaskStream:
             results = [_converted(batch, framing, result) for result in await self._results(batch, row, told.begun)]
             frames += [(row.seq if index == len(results) else None, result) for index, result in enumerate(results, 1)]
             told.results += results
-            told.ended = row.type == "done" and json.loads(row.body).get("final", True)
+            told.ended = ends(row, self.task_id)
             if told.ended:
                 break
         told.between = _between(frames, framing)
@@ -107,6 +110,11 @@ class TaskStream:
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
         update = update_of(row)
         return [] if update is None else [dumps(update)]
+
+
+def ends(row: Row, task_id: str) -> bool:
+    """Whether a task's stream ends with an event."""
+    return row.type == "done" and row.task_id == task_id and bool(json.loads(row.body).get("final", True))
 
 
 def _between(frames: Sequence[tuple[int | None, bytes]], framing: Framing) -> list[bytes]:
