@@ -26,12 +26,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from adapters.profile import Profile
+from gateway.a2a.extension import TOOL_EVENTS
 from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
 Json = dict[str, Any]
-HEADERS = {"A2A-Version": "1.0"}
+HEADERS = {"A2A-Version": "1.0", "A2A-Extensions": TOOL_EVENTS}
 
 
 def free_port() -> int:
