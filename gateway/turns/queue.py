@@ -261,6 +261,10 @@ def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
     return [finish(conn, claimed, [ev.done("canceled")], None)]
 
 
+def is_over(conn: Connection, task_id: str) -> bool:
+    return conn.execute(select(_task.c.state).where(_task.c.id == task_id)).scalar() in {None, *TERMINAL}
+
+
 def _bare(conn: Connection, session_id: str, turn_id: str | None, task_id: str) -> Claimed:
     session = conn.execute(_SESSION, {"key": session_id}).one()
     return Claimed(
