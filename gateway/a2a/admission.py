@@ -18,6 +18,7 @@ from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.utils.error_handlers import build_rest_error_payload
 from a2a.utils.errors import (
     A2A_ERROR_MAPPING,
+    JSON_RPC_ERROR_CODE_MAP,
     A2AError,
     ContentTypeNotSupportedError,
     InvalidRequestError,
@@ -68,12 +69,13 @@ class Refused(Exception):
         return JSONResponse(build_error_response(id, self.error), self.status, headers=self.headers)
 
     def rest(self, version: Version) -> Response:
-        """A google.rpc.Status; 0.3 clients look for `type` and `message` beside it."""
+        """A google.rpc.Status; 0.3 clients look for JSON-RPC's `code`, or `type`, and `message` beside it."""
         error = InvalidRequestError(self.error.message) if isinstance(self.error, JSONParseError) else self.error
         payload = build_rest_error_payload(error)
         payload["error"]["code"] = self.status
         if version == "0.3":
-            payload |= {"type": type(error).__name__, "message": error.message}
+            code = JSON_RPC_ERROR_CODE_MAP.get(type(error), -32603)
+            payload |= {"code": code, "type": type(error).__name__, "message": error.message}
         return JSONResponse(payload, self.status, headers=self.headers)
 
 
