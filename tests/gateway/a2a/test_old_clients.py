@@ -1,4 +1,4 @@
-"""HTTP+JSON of 0.3 as clients of that version really speak it, where the SDK's own server half leaves something out."""
+"""0.3 as clients of that version really speak it, where the SDK's own server half leaves something out."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ async def test_push_configs_are_set_in_either_form_and_deleted(tmp_path: Path) -
             assert await call("GET") == (200, {"configs": [held]})
             gone = await call("GET", "/a")
     assert (gone[0], gone[1]["code"], gone[1]["type"]) == (404, -32001, "TaskNotFoundError")
+
+
+async def test_over_jsonrpc_a_deleted_config_is_answered_with_a_null_result(tmp_path: Path) -> None:
+    """JSON-RPC 2.0, section 5: an answer has a result or an error."""
+    async with serving(tmp_path) as gateway:
+        with anyio.fail_after(20):
+            task = await gateway.send("hello", "N=0")
+            params = {"id": task["id"], "pushNotificationConfigId": "c"}
+            answer = await gateway.rpc("hello", "tasks/pushNotificationConfig/delete", params, V03)
+    assert answer == {"jsonrpc": "2.0", "id": 1, "result": None}
