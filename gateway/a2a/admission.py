@@ -119,7 +119,7 @@ def no_agent(name: str) -> A2AError:
 def strict_json(body: bytes) -> Any:
     """JSON as its standard has it: no NaN, no half of a surrogate pair. Raises Refused."""
     try:
-        found = json.loads(body, parse_constant=_refuse_constant)
+        found = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)  # of bytes it takes half characters
         if _SURROGATE.search(body):
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:

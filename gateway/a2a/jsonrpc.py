@@ -54,6 +54,8 @@ class Dispatcher(JsonRpcDispatcher):
         try:
             request.state.version = spoken(request.headers.get(HEADER), request.query_params.get(HEADER))
             method = body.get("method")
+            if not isinstance(method, str):
+                raise InvalidRequestError("The method is missing, or no text.")
             if method in self.METHOD_TO_MODEL:
                 require("1.0", request.state.version, f"Method {method}")
             elif method in JSONRPC03Adapter.METHOD_TO_MODEL:

@@ -34,7 +34,13 @@ class Asked:
 
 
 def message(**more: Any) -> Json:
-    return {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}, {"data": {"a": [1]}}], "metadata": {"k": 1}, **more}
+    return {
+        "messageId": "m",
+        "role": "ROLE_USER",
+        "parts": [{"text": "hello"}, {"data": {"a": [1]}}],
+        "metadata": {"k": 1},
+        **more,
+    }
 
 
 def sending(**more: Any) -> Json:
@@ -52,7 +58,13 @@ RPC10: dict[str, Json] = {
     "SendMessage": sending(),
     "SendStreamingMessage": sending(contextId=CONTEXT),
     "GetTask": {"id": TASK, "historyLength": 2},
-    "ListTasks": {"contextId": CONTEXT, "status": "TASK_STATE_WORKING", "pageSize": 5, "pageToken": "MQ", "includeArtifacts": True},
+    "ListTasks": {
+        "contextId": CONTEXT,
+        "status": "TASK_STATE_WORKING",
+        "pageSize": 5,
+        "pageToken": "MQ",
+        "includeArtifacts": True,
+    },
     "CancelTask": {"id": TASK, "metadata": {"a": 1}},
     "SubscribeToTask": {"id": TASK},
     "CreateTaskPushNotificationConfig": CONFIG,
@@ -74,7 +86,7 @@ RPC03: dict[str, Json] = {
     "agent/getAuthenticatedExtendedCard": {},
 }
 OWNER: dict[str, Json] = {
-    "agent.create": {"name": "made", "runtime": "deaf", "description": "d", "tags": ["t"], "env": {"A": "b"}, "public": True},
+    "agent.create": {"name": "made", "runtime": "mute", "description": "d", "tags": ["t"], "env": {"A": "b"}, "public": True},
     "agent.list": {},
     "agent.show": {"name": "face"},
     "agent.update": {"name": "spare", "changes": {"description": "x", "limits": {"turn_seconds": 5}}, "if_version": 1},
@@ -154,23 +166,93 @@ def nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
 
 ODD: list[Any] = [
     *(None, True, False, 0, -1, 1.5, -0.0, 2**31, 2**63, 2**64, -(2**63) - 1, 10**30, 10**400, 1e308, 5e-324),
-    *(float("nan"), float("inf"), "", " ", "0", "-1", "1e999", "NaN", "null", "x" * 5000, "9" * 400, "\0", "a\0b", "\r\nX: y", "\t"),
-    *("\ud800", "\udfff\ud800", "\u202e", "\u2028\x85", "\ufeff", "e\u0301" * 50, "\U0001f468\u200d\U0001f469", "İ", "ﬀ", "\x7f\x80"),
+    *(
+        float("nan"),
+        float("inf"),
+        "",
+        " ",
+        "0",
+        "-1",
+        "1e999",
+        "NaN",
+        "null",
+        "x" * 5000,
+        "9" * 400,
+        "\0",
+        "a\0b",
+        "\r\nX: y",
+        "\t",
+    ),
+    *(
+        "\ud800",
+        "\udfff\ud800",
+        "\u202e",
+        "\u2028\x85",
+        "\ufeff",
+        "e\u0301" * 50,
+        "\U0001f468\u200d\U0001f469",
+        "İ",
+        "ﬀ",
+        "\x7f\x80",
+    ),
     *("../../etc/passwd", "..", "/", "a/b", "%00", "%2e%2e%2f", "{}", "${x}", "%s%n", "' OR 1=1 --", "<script>", "__proto__"),
-    *(TASK, CONTEXT, "tsk_" + "0" * 24, "ses_" + "0" * 24, "TASK_STATE_WORKING", "ROLE_AGENT", "ROLE_UNSPECIFIED", "user", "agent"),
-    *("2026-13-45T99:99:99Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "MSAyIDM", "====", "é", "hello", "nobody"),
-    *("file:///etc/passwd", "http://127.0.0.1:1/", "https://[::1]/", "https://hooks.example.com:99999/", "https://\u2100/", "gopher://x"),
-    *([], {}, [[]], [{}], [None], {"": ""}, {"a": None}, [1] * 2000, {str(n): n for n in range(500)}, {"text": "a", "url": "b"}),
+    *(
+        TASK,
+        CONTEXT,
+        "tsk_" + "0" * 24,
+        "ses_" + "0" * 24,
+        "TASK_STATE_WORKING",
+        "ROLE_AGENT",
+        "ROLE_UNSPECIFIED",
+        "user",
+        "agent",
+    ),
+    *(
+        "2026-13-45T99:99:99Z",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "MSAyIDM",
+        "====",
+        "é",
+        "hello",
+        "nobody",
+    ),
+    *(
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/",
+        "https://[::1]/",
+        "https://hooks.example.com:99999/",
+        "https://\u2100/",
+        "gopher://x",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        [{}],
+        [None],
+        {"": ""},
+        {"a": None},
+        [1] * 2000,
+        {str(n): n for n in range(500)},
+        {"text": "a", "url": "b"},
+    ),
     *({"raw": "!!!"}, {"raw": "aGk="}, {"data": {"a": 1e308}}, {"kind": "text"}, {"kind": "file", "file": {"bytes": "aGk="}}),
     *(nested(60, lambda v: [v]), nested(98, lambda v: [v]), nested(150, lambda v: {"a": v}), nested(600, lambda v: [v])),
 ]
 ODD_HEADERS: list[tuple[str, str]] = [
     *(("A2A-Version", value) for value in ("", "1.0", "0.3", "1.0.9", "2.0", "1", "v1.0", "1.0, 0.3", "9" * 500, "\xe9")),
-    *(("Content-Type", value) for value in ("", "text/plain", "application/json; charset=utf-16", "application/a2a+json", "/", "\xff")),
+    *(
+        ("Content-Type", value)
+        for value in ("", "text/plain", "application/json; charset=utf-16", "application/a2a+json", "/", "\xff")
+    ),
     *(("Last-Event-ID", value) for value in ("0", "1", "-1", "1.2", "9" * 30, "x", "\xe9", "1e3", " ", "\u00b2")),
     *(("A2A-Extensions", value) for value in ("", "x", "https://switchboard.dev/extensions/tool-events/v1", "," * 500)),
     *(("Accept", value) for value in ("", "text/event-stream", "image/png", "*/*;q=x")),
-    *(("Authorization", value) for value in ("", "Bearer", "Bearer x", "Basic eDp5", "Bearer sbk_x_y", "Bearer \xe9", "Bearer a.b.c")),
+    *(
+        ("Authorization", value)
+        for value in ("", "Bearer", "Bearer x", "Basic eDp5", "Bearer sbk_x_y", "Bearer \xe9", "Bearer a.b.c")
+    ),
     *(("X-API-Key", value) for value in ("", "x", "sbk_a_b", "sbk_" * 500, "\xe9")),
     *(("If-None-Match", value) for value in ("*", "x", '"', '"a", W/"b"', "," * 500)),
     *(("If-Modified-Since", value) for value in ("x", "Thu, 01 Jan 1970 00:00:00 GMT", "Sun, 99 Xxx 9999 99:99:99 GMT", "0")),
@@ -178,8 +260,39 @@ ODD_HEADERS: list[tuple[str, str]] = [
     *(("Host", value) for value in ("", "evil.example", "[", "a b", "x:y")),
     *(("Cookie", "a=b; c"), ("Traceparent", "00-x"), ("X-Forwarded-For", "x"), ("Content-Encoding", "gzip"), ("Expect", "x")),
 ]
-PIECES = ["%00", "%ff", "%2f", "..", "//", "?", "&a=b", "&pageSize=x", "&historyLength=-1", "=&=", "%", ":cancel", ";", "é", "x" * 3000, "9" * 30]
-BYTES = [b"\0", b"\xff", b"\xc3", b"{", b"}", b"[", b'"', b"\\", b"\\ud800", b"\xed\xa0\x80", b"[" * 3000, b'{"a":' * 3000, b"9" * 5000]
+PIECES = [
+    "%00",
+    "%ff",
+    "%2f",
+    "..",
+    "//",
+    "?",
+    "&a=b",
+    "&pageSize=x",
+    "&historyLength=-1",
+    "=&=",
+    "%",
+    ":cancel",
+    ";",
+    "é",
+    "x" * 3000,
+    "9" * 30,
+]
+BYTES = [
+    b"\0",
+    b"\xff",
+    b"\xc3",
+    b"{",
+    b"}",
+    b"[",
+    b'"',
+    b"\\",
+    b"\\ud800",
+    b"\xed\xa0\x80",
+    b"[" * 3000,
+    b'{"a":' * 3000,
+    b"9" * 5000,
+]
 
 where = st.integers(0, 10_000)
 Change = Callable[[Asked], Asked]
@@ -225,8 +338,8 @@ def add(name: str, odd: Any) -> Callable[[Any, Any], None]:
 
 def in_path(at: int, piece: str) -> Change:
     def apply(asked: Asked) -> Asked:
-        cut = at % (len(asked.path) + 1)
-        return replace(asked, path=(asked.path[:cut] + piece + asked.path[cut:]) or "/")
+        cut = 1 + at % len(asked.path)
+        return replace(asked, path=asked.path[:cut] + piece + asked.path[cut:])
 
     return apply
 
@@ -244,7 +357,22 @@ def header(named: tuple[str, str]) -> Change:
     return lambda asked: replace(asked, headers=asked.headers | {named[0]: named[1]})
 
 
-NAMES = ["kind", "id", "message", "parts", "text", "params", "tenant", "jsonrpc", "taskId", "contextId", "url", "role", "name", "x"]
+NAMES = [
+    "kind",
+    "id",
+    "message",
+    "parts",
+    "text",
+    "params",
+    "tenant",
+    "jsonrpc",
+    "taskId",
+    "contextId",
+    "url",
+    "role",
+    "name",
+    "x",
+]
 changes: st.SearchStrategy[Change] = st.one_of(
     st.builds(lambda at, odd: in_body(at, lambda c, k: c.__setitem__(k, odd)), where, st.sampled_from(ODD)),
     st.builds(lambda at: in_body(at, remove), where),
