@@ -21,10 +21,11 @@ from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server as add_10
 from a2a.utils.errors import A2AError, InternalError
 
 from gateway.a2a.admission import SECRETS, Admission
+from gateway.a2a.extension import activated
 from gateway.a2a.grpc_reading import Reading
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
-from gateway.a2a.security import SignInError, TooManyError, UnavailableError, a2a_error
+from gateway.a2a.security import KeyReusedError, SignInError, TooManyError, UnavailableError, a2a_error
 from gateway.a2a.versions import HEADER, Version, require, spoken
 from gateway.clock import new_id
 from gateway.errors import SwitchboardError
@@ -37,6 +38,7 @@ Stream = Callable[[ServerCallContext], AsyncIterable[Any]]
 
 _ERROR_CODE_MAP[SignInError] = grpc.StatusCode.UNAUTHENTICATED
 _ERROR_CODE_MAP[TooManyError] = grpc.StatusCode.RESOURCE_EXHAUSTED
+_ERROR_CODE_MAP[KeyReusedError] = grpc.StatusCode.INVALID_ARGUMENT
 _ERROR_CODE_MAP[UnavailableError] = grpc.StatusCode.UNAVAILABLE
 
 log_ = structlog.get_logger("switchboard.a2a")
@@ -90,6 +92,7 @@ class Gate:
         for name in SECRETS:
             headers.pop(name, None)
         context.state["face"], context.state["principal"] = face, principal
+        await _tell_extensions(context)
 
     def unary(self, call: Unary, version: Version) -> Unary:
         async def admitted(context: ServerCallContext) -> Any:
@@ -148,6 +151,15 @@ class Service03(CompatGrpcHandler):
     async def _handle_stream(self, context: Any, handler_func: Stream) -> AsyncIterator[Any]:
         async for item in super()._handle_stream(context, self._gate.stream(handler_func, "0.3")):
             yield item
+
+
+async def _tell_extensions(context: ServerCallContext) -> None:
+    """What the call activates, told back in the metadata an answer begins with."""
+    call: grpc.aio.ServicerContext = context.state["grpc_context"]
+    metadata = [(key, value) for key, value in call.invocation_metadata() or () if isinstance(value, str)]
+    found = context.state["extensions"] = activated(metadata)
+    if found:
+        await call.send_initial_metadata([(name.lower(), uris) for name, uris in found.items()])
 
 
 def _incident(exc: Exception) -> A2AError:

@@ -1,4 +1,4 @@
-"""A stream cut at any byte and resumed by Last-Event-ID, with restarts in between, equals the uncut one event by event. [A2A-21]
+"""A stream cut at any byte and resumed by Last-Event-ID, with restarts in between, equals the uncut one. [A2A-21]
 
 Over JSON-RPC and HTTP+JSON, in 1.0 and 0.3. SWITCHBOARD_CUT_SEED plays a printed seed again.
 """

@@ -233,7 +233,7 @@ ODD: list[Any] = [
         [None],
         {"": ""},
         {"a": None},
-        [1] * 2000,
+        [1] * 999,
         {str(n): n for n in range(500)},
         {"text": "a", "url": "b"},
     ),
@@ -241,7 +241,7 @@ ODD: list[Any] = [
     *(nested(60, lambda v: [v]), nested(98, lambda v: [v]), nested(150, lambda v: {"a": v}), nested(600, lambda v: [v])),
 ]
 ODD_HEADERS: list[tuple[str, str]] = [
-    *(("A2A-Version", value) for value in ("", "1.0", "0.3", "1.0.9", "2.0", "1", "v1.0", "1.0, 0.3", "9" * 500, "\xe9")),
+    *(("A2A-Version", value) for value in ("", "1.0", "0.3", "1.0.9", "2.0", "1", "v1.0", "1.0, 0.3", "9" * 500)),
     *(
         ("Content-Type", value)
         for value in ("", "text/plain", "application/json; charset=utf-16", "application/a2a+json", "/", "\xff")
@@ -249,10 +249,7 @@ ODD_HEADERS: list[tuple[str, str]] = [
     *(("Last-Event-ID", value) for value in ("0", "1", "-1", "1.2", "9" * 30, "x", "\xe9", "1e3", " ", "\u00b2")),
     *(("A2A-Extensions", value) for value in ("", "x", "https://switchboard.dev/extensions/tool-events/v1", "," * 500)),
     *(("Accept", value) for value in ("", "text/event-stream", "image/png", "*/*;q=x")),
-    *(
-        ("Authorization", value)
-        for value in ("", "Bearer", "Bearer x", "Basic eDp5", "Bearer sbk_x_y", "Bearer \xe9", "Bearer a.b.c")
-    ),
+    *(("Authorization", value) for value in ("", "Bearer", "Bearer x", "Basic eDp5", "Bearer sbk_x_y", "Bearer a.b.c")),
     *(("X-API-Key", value) for value in ("", "x", "sbk_a_b", "sbk_" * 500, "\xe9")),
     *(("If-None-Match", value) for value in ("*", "x", '"', '"a", W/"b"', "," * 500)),
     *(("If-Modified-Since", value) for value in ("x", "Thu, 01 Jan 1970 00:00:00 GMT", "Sun, 99 Xxx 9999 99:99:99 GMT", "0")),

@@ -169,6 +169,7 @@ async def test_every_promised_method_is_there() -> None:
         "webhooks.deliveries",
         "webhooks.list",
         "webhooks.redeliver",
+        "webhooks.test",
     ]
 
 
