@@ -7,8 +7,9 @@ transport tells the same story.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -36,11 +37,11 @@ from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.stream import TaskStream
 from gateway.a2a.tasks import Caller, Tasks
-from gateway.a2a.translate import Json, task_json, user_message
+from gateway.a2a.translate import Json, direct_message, task_json, user_message
 from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
 from gateway.errors import Conflict, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
-from gateway.log.rows import Position
+from gateway.log.rows import Position, Row
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.settings import Settings
@@ -51,6 +52,8 @@ from gateway.turns.spec import Inbound, prompt_of
 MAX_PAGE = 100
 PAGE = 50
 MAX_PARTS = 1000
+MAX_REFERENCES = 20
+MAX_ID = 128
 NO_CONTEXT = "\0"  # for anonymous callers, who share a name and nothing else: without a context they list nothing
 
 Within = Callable[[Connection, Accepted], object]
@@ -70,9 +73,11 @@ class Handler(RequestHandler):
     @validate_request_params
     async def on_message_send(self, params: pb.SendMessageRequest, context: ServerCallContext) -> pb.Task | pb.Message:
         with _a2a_errors():
-            accepted, _ = await self._accept(params, context)
-            if not params.configuration.return_immediately:
-                await self._until_done(accepted)
+            waits = not params.configuration.return_immediately
+            accepted, _ = await self._accept(params, context, waits=waits)
+            if waits and (reply := direct_message(await self._until_done(accepted))):
+                made: pb.Message = ParseDict(reply, pb.Message())
+                return made
             found = await self.tasks.get(_caller(context), accepted.task_id)
             return _task(found.task, _history(params.configuration))
 
@@ -80,9 +85,10 @@ class Handler(RequestHandler):
     async def stream_message(self, params: pb.SendMessageRequest, context: ServerCallContext) -> TaskStream:
         """The stream of a new message: the task first, then what happens to it."""
         with _a2a_errors():
-            accepted, body = await self._accept(params, context)
+            accepted, body = await self._accept(params, context, waits=True)
             at = Position(accepted.seq)
             stream = TaskStream(self.log, self.tasks, accepted.task_id, accepted.session_id, at)
+            stream.undecided = accepted.direct
             if params.message.task_id:
                 stream.first = await self.tasks.at(accepted.task_id, accepted.seq)
                 stream.begun = _artifact_ids(stream.first)
@@ -206,10 +212,12 @@ class Handler(RequestHandler):
 
     # --
 
-    async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
+    async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext, *, waits: bool) -> tuple[Accepted, Json]:
+        """Hand a message in. Who `waits` takes a message for an answer, unless it names a task or wants one pushed."""
         face: Face = context.state["face"]
         new = self._inbound(params.message)
         within = await self._inline_config(params, context)
+        new = replace(new, direct=waits and not new.task_id and within is None)
         principal = _principal(context)
         room = room_for_task(principal, new.task_id)
         try:
@@ -238,7 +246,9 @@ class Handler(RequestHandler):
         parts = tuple(_part(part) for part in message.parts)
         self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
-        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
+        references = tuple(message.reference_task_ids)
+        _check_references(references)
+        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata, references)
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
@@ -247,11 +257,13 @@ class Handler(RequestHandler):
             limit = self.settings.max_prompt_chars
             raise InvalidParamsError(f"The message has {len(text)} characters; at most {limit} are taken.")
 
-    async def _until_done(self, accepted: Accepted) -> None:
+    async def _until_done(self, accepted: Accepted) -> Row:
+        """The event the task ended or came to rest with."""
         async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
             for row in batch.rows:
                 if row.type == "done" and row.task_id == accepted.task_id and json.loads(row.body).get("final", True):
-                    return
+                    return row
+        raise AssertionError("a live tail never ends")
 
 
 @contextmanager
@@ -302,6 +314,13 @@ def _part(part: pb.Part) -> Json:
     if kind not in ("text", "data"):
         raise ContentTypeNotSupportedError(f"This agent takes text and data parts, no {kind} parts.")
     return _json(part)
+
+
+def _check_references(ids: Sequence[str]) -> None:
+    if len(ids) > MAX_REFERENCES:
+        raise InvalidParamsError(f"The message refers to {len(ids)} tasks; at most {MAX_REFERENCES} are taken.")
+    if any(not id or len(id) > MAX_ID or "\0" in id for id in ids):
+        raise InvalidParamsError(f"A referenceTaskId is 1 to {MAX_ID} characters without NUL.")
 
 
 def _json(message: Any) -> Json:

@@ -13,7 +13,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from gateway.a2a.framing import Framing, dumps
 from gateway.a2a.tasks import Tasks
-from gateway.a2a.translate import Json, artifact_id, final_updates, update_of
+from gateway.a2a.translate import Json, artifact_id, direct_message, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log
 from gateway.log.tail import tail
@@ -29,6 +29,7 @@ class TaskStream:
         self.task_id, self.session_id, self.after = task_id, session_id, after
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
+        self.undecided = False  # whether the answer may still be a message alone, without a task
         self.live = True  # False for a task that rests: who has read its end already must not wait for another
 
     def response(self, framing: Framing, send_timeout: float) -> EventSourceResponse:
@@ -38,10 +39,13 @@ class TaskStream:
 
     async def sse(self, framing: Framing) -> AsyncIterator[bytes]:
         """SSE frames, a batch of events at a time; ends with the task."""
-        if self.first is not None:
-            first = dumps({"task": self.first})
+        opening, seq = await self._opening()
+        if opening is not None:
+            first = dumps(opening)
             first = framing.convert(first) if framing.convert else first
-            yield b"id: %d\n" % self.after.seq + framing.head + first + framing.tail
+            yield b"id: %d\n" % seq + framing.head + first + framing.tail
+            if "message" in opening:
+                return
         async for found in self._batches(framing):
             frames = []
             for seq, last, result in found:
@@ -51,11 +55,29 @@ class TaskStream:
 
     async def updates(self) -> AsyncIterator[Json]:
         """The same as JSON values, for the SDK's own transports."""
-        if self.first is not None:
-            yield {"task": self.first}
+        opening, _ = await self._opening()
+        if opening is not None:
+            yield opening
+            if "message" in opening:
+                return
         async for found in self._batches():
             for _, _, result in found:
                 yield json.loads(result)
+
+    async def _opening(self) -> tuple[Json | None, int]:
+        """What comes first, and its id: the task, or a message that is all there will be."""
+        reply = await self._reply() if self.undecided else None
+        if reply is not None:
+            return {"message": direct_message(reply)}, reply.seq
+        return (None if self.first is None else {"task": self.first}), self.after.seq
+
+    async def _reply(self) -> Row | None:
+        """The answer by a message alone; None as soon as the agent does anything else."""
+        async for batch in tail(self._log, self.session_id, self.after):
+            for row in batch.rows:
+                if row.task_id == self.task_id and row.sub == 0 and row.type != "turn_started":
+                    return row if direct_message(row) else None
+        return None
 
     async def _batches(self, framing: Framing | None = None) -> AsyncIterator[list[tuple[int, bool, bytes]]]:
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
