@@ -7,6 +7,7 @@
     │   └── TooLarge
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
+    │   └── KeyReused         an idempotency key that stands for another request
     ├── NotAllowed            no key
     │   └── WrongKey          a key or token that does not hold
     ├── RateLimited           too many calls, or tasks, of one caller
@@ -71,6 +72,10 @@ class Conflict(SwitchboardError):
     code = "conflict"
 
 
+class KeyReused(Conflict):
+    code = "key_reused"
+
+
 class NotAllowed(SwitchboardError):
     code = "not_allowed"
 
@@ -109,6 +114,7 @@ TABLE: dict[str, Codes] = {
     "too_large": Codes(-32602, 413, 2),
     "not_found": Codes(-32010, 404, 1),
     "conflict": Codes(-32011, 409, 1),
+    "key_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
     "runtime_unavailable": Codes(-32013, 409, 1),
     "fenced": Codes(-32603, 500, 1),

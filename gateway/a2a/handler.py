@@ -6,7 +6,6 @@ transport tells the same story.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,13 +34,15 @@ from gateway.a2a import security
 from gateway.a2a.cards import Face
 from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
-from gateway.a2a.stream import TaskStream
+from gateway.a2a.repeats import Repeats, digest_of
+from gateway.a2a.stream import TaskStream, ends, reply_to
 from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, direct_message, task_json, user_message
 from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
-from gateway.errors import Conflict, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
-from gateway.log.rows import Position, Row
+from gateway.errors import Conflict, KeyReused, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
+from gateway.idempotency import Once
+from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.settings import Settings
@@ -67,6 +68,7 @@ class Handler(RequestHandler):
     def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push) -> None:
         self.log, self.engine, self.settings, self.cards = log, engine, settings, cards
         self.tasks, self.push = tasks, push
+        self.repeats = Repeats(log.database, settings)
 
     # -- messages
 
@@ -75,21 +77,29 @@ class Handler(RequestHandler):
         with _a2a_errors():
             waits = not params.configuration.return_immediately
             accepted, _ = await self._accept(params, context, waits=waits)
-            if waits and (reply := direct_message(await self._until_done(accepted))):
-                made: pb.Message = ParseDict(reply, pb.Message())
+            if accepted.direct and (reply := await reply_to(self.log, accepted)):
+                made: pb.Message = ParseDict(direct_message(reply), pb.Message())
                 return made
+            if waits:
+                await self._until_done(accepted)
             found = await self.tasks.get(_caller(context), accepted.task_id)
             return _task(found.task, _history(params.configuration))
 
     @validate_request_params
     async def stream_message(self, params: pb.SendMessageRequest, context: ServerCallContext) -> TaskStream:
-        """The stream of a new message: the task first, then what happens to it."""
+        """The stream of a message: the task first, then what happens to it; with Last-Event-ID, what comes after that.
+
+        Of one that was sent before nothing is made again: its stream is told from its beginning.
+        """
         with _a2a_errors():
+            last = _last_event_id(context)
+            if last is not None:
+                return await self._continued(params, context, last)
             accepted, body = await self._accept(params, context, waits=True)
             at = Position(accepted.seq)
             stream = TaskStream(self.log, self.tasks, accepted.task_id, accepted.session_id, at)
-            stream.undecided = accepted.direct
-            if params.message.task_id:
+            stream.undecided = accepted if accepted.direct else None
+            if params.message.task_id or not accepted.batch.rows:
                 stream.first = await self.tasks.at(accepted.task_id, accepted.seq)
                 stream.begun = _artifact_ids(stream.first)
             else:
@@ -213,18 +223,56 @@ class Handler(RequestHandler):
     # --
 
     async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext, *, waits: bool) -> tuple[Accepted, Json]:
-        """Hand a message in. Who `waits` takes a message for an answer, unless it names a task or wants one pushed."""
-        face: Face = context.state["face"]
-        new = self._inbound(params.message)
-        within = await self._inline_config(params, context)
-        new = replace(new, direct=waits and not new.task_id and within is None)
-        principal = _principal(context)
-        room = room_for_task(principal, new.task_id)
+        """What came of a message, and its body; one that was sent before under its key is not stored again.
+
+        Who `waits` takes a message for an answer, unless it names a task or wants one pushed.
+        """
+        face, principal, digest = context.state["face"], _principal(context), digest_of(params)
+        once = self.repeats.once(params, digest, context)
+        pushed = params.configuration.HasField("task_push_notification_config")
+        new = self._inbound(params.message, digest)
+        new = replace(new, direct=waits and not new.task_id and not pushed)
         try:
-            accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within)
-        except RateLimited as exc:
+            accepted = await self.repeats.find(once) if once else None
+            if accepted is None:
+                within = await self._within(params, context, once)
+                known = self.repeats.begin(once) if once else None
+                room = room_for_task(principal, new.task_id)
+                accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within, known)
+        except (RateLimited, KeyReused) as exc:
             raise _refused(context, exc) from exc
         return accepted, new.body()
+
+    async def _continued(self, params: pb.SendMessageRequest, context: ServerCallContext, last: Position) -> TaskStream:
+        """The stream of a message that was sent before, after an event."""
+        digest, caller = digest_of(params), _caller(context)
+        try:
+            sent = await self.repeats.sent(params, digest, self.repeats.once(params, digest, context), caller)
+        except KeyReused as exc:
+            raise _refused(context, exc) from exc
+        if not await self._told(sent, last):
+            return await self._resumed(caller, sent.task_id, last)
+        stream = TaskStream(self.log, self.tasks, sent.task_id, sent.session_id, last)
+        stream.over = True
+        return stream
+
+    async def _told(self, sent: Accepted, last: Position) -> bool:
+        """Whether an event ends the stream of a message: its task may have gone on with another since."""
+        rows = await self.log.read(sent.session_id, Position(last.seq - 1, 2**31), 1)
+        return any(row.seq == last.seq > sent.seq and ends(row, sent.task_id) for row in rows)
+
+    async def _within(self, params: pb.SendMessageRequest, context: ServerCallContext, once: Once | None) -> Within | None:
+        """What is kept in the transaction of a message: its push config, its key."""
+        config = await self._inline_config(params, context)
+        if once is None:
+            return config
+
+        def within(conn: Connection, accepted: Accepted) -> None:
+            if config is not None:
+                config(conn, accepted)
+            self.repeats.settle(once, conn, accepted)
+
+        return within
 
     async def _inline_config(self, params: pb.SendMessageRequest, context: ServerCallContext) -> Within | None:
         """The push config that comes with a message, checked: what keeps it in the transaction of the message."""
@@ -238,7 +286,7 @@ class Handler(RequestHandler):
         wanted, caller = await self.push.wanted(config, context), _caller(context)
         return lambda conn, accepted: self.push.save(conn, caller, accepted.task_id, wanted)
 
-    def _inbound(self, message: pb.Message) -> Inbound:
+    def _inbound(self, message: pb.Message, digest: str) -> Inbound:
         if message.role == pb.ROLE_AGENT:
             raise InvalidParamsError("A message to an agent has the role ROLE_USER.")
         if len(message.parts) > MAX_PARTS:
@@ -246,9 +294,16 @@ class Handler(RequestHandler):
         parts = tuple(_part(part) for part in message.parts)
         self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
-        references = tuple(message.reference_task_ids)
-        _check_references(references)
-        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata, references)
+        _check_references(message.reference_task_ids)
+        return Inbound(
+            parts=parts,
+            message_id=message.message_id,
+            context_id=message.context_id or None,
+            task_id=message.task_id or None,
+            metadata=metadata,
+            reference_task_ids=tuple(message.reference_task_ids),
+            digest=digest,
+        )
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
@@ -257,13 +312,11 @@ class Handler(RequestHandler):
             limit = self.settings.max_prompt_chars
             raise InvalidParamsError(f"The message has {len(text)} characters; at most {limit} are taken.")
 
-    async def _until_done(self, accepted: Accepted) -> Row:
-        """The event the task ended or came to rest with."""
+    async def _until_done(self, accepted: Accepted) -> None:
         async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
             for row in batch.rows:
-                if row.type == "done" and row.task_id == accepted.task_id and json.loads(row.body).get("final", True):
-                    return row
-        raise AssertionError("a live tail never ends")
+                if ends(row, accepted.task_id):
+                    return
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from gateway.a2a.translate import Json, artifact_id, direct_message, final_updat
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log
 from gateway.log.tail import tail
+from gateway.turns.queue import Accepted
 
 PING_SECONDS = 15
 
@@ -29,8 +30,9 @@ class TaskStream:
         self.task_id, self.session_id, self.after = task_id, session_id, after
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
-        self.undecided = False  # whether the answer may still be a message alone, without a task
+        self.undecided: Accepted | None = None  # a message that may be answered by one alone, without a task
         self.live = True  # False for a task that rests: who has read its end already must not wait for another
+        self.over = False  # it has been told to its end
 
     def response(self, framing: Framing, send_timeout: float) -> EventSourceResponse:
         """The stream as an HTTP answer; who reads nothing for `send_timeout` seconds is cut off."""
@@ -66,20 +68,14 @@ class TaskStream:
 
     async def _opening(self) -> tuple[Json | None, int]:
         """What comes first, and its id: the task, or a message that is all there will be."""
-        reply = await self._reply() if self.undecided else None
+        reply = await reply_to(self._log, self.undecided) if self.undecided else None
         if reply is not None:
             return {"message": direct_message(reply)}, reply.seq
         return (None if self.first is None else {"task": self.first}), self.after.seq
 
-    async def _reply(self) -> Row | None:
-        """The answer by a message alone; None as soon as the agent does anything else."""
-        async for batch in tail(self._log, self.session_id, self.after):
-            for row in batch.rows:
-                if row.task_id == self.task_id and row.sub == 0 and row.type != "turn_started":
-                    return row if direct_message(row) else None
-        return None
-
     async def _batches(self, framing: Framing | None = None) -> AsyncIterator[list[tuple[int, bool, bytes]]]:
+        if self.over:
+            return
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
             found: list[tuple[int, bool, bytes]] = []
             ended = False
@@ -88,7 +84,7 @@ class TaskStream:
                     continue
                 results = [_converted(batch, framing, result) for result in await self._results(batch, row)]
                 found += [(row.seq, index == len(results) - 1, result) for index, result in enumerate(results)]
-                ended = row.type == "done" and json.loads(row.body).get("final", True)
+                ended = ends(row, self.task_id)
                 if ended:
                     break
             if found:
@@ -112,6 +108,20 @@ class TaskStream:
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
         update = update_of(row)
         return [] if update is None else [dumps(update)]
+
+
+def ends(row: Row, task_id: str) -> bool:
+    """Whether a task's stream ends with an event."""
+    return row.type == "done" and row.task_id == task_id and bool(json.loads(row.body).get("final", True))
+
+
+async def reply_to(log: Log, accepted: Accepted) -> Row | None:
+    """The answer by a message alone; None as soon as the agent does anything else."""
+    async for batch in tail(log, accepted.session_id, Position(accepted.seq)):
+        for row in batch.rows:
+            if row.task_id == accepted.task_id and row.sub == 0 and row.type != "turn_started":
+                return row if direct_message(row) else None
+    return None
 
 
 def _converted(batch: Batch, framing: Framing | None, result: bytes) -> bytes:

@@ -72,23 +72,29 @@ class Engine:
         new: Inbound,
         check: Callable[[Connection], None] | None = None,
         within: Callable[[Connection, queue.Accepted], object] | None = None,
+        known: Callable[[Connection], queue.Accepted | None] | None = None,
     ) -> queue.Accepted:
         """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable, and what `check` raises.
 
         `check` is asked in the same transaction, so that of two messages at once it sees one in the other's wake.
-        `within` is called there as well, once the message is stored; if it raises, nothing is.
+        `within` is called there as well, once the message is stored; if it raises, nothing is. What `known` answers was
+        accepted before: then nothing is stored either.
         """
 
         def op(conn: Connection) -> queue.Accepted:
+            earlier = known(conn) if known is not None else None
+            if earlier is not None:
+                return earlier
             if check is not None:
                 check(conn)
             told = replace(new, direct=new.direct and self._answers_directly(conn, agent_id, version, new))
             accepted = queue.accept(conn, agent_id, version, principal, told, self.settings.queue_limit)
             if within is not None:
                 within(conn, accepted)
+            self.log.join(conn, [accepted.batch])
             return accepted
 
-        accepted = await self.log.database.write(op, lambda accepted: self.log.hub.publish(accepted.batch))
+        accepted = await self.log.database.write(op, lambda accepted: self.log.told([accepted.batch]))
         self._work.set()
         return accepted
 

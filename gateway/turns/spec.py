@@ -44,6 +44,7 @@ class Inbound:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     reference_task_ids: tuple[str, ...] = ()
     direct: bool = False
+    digest: str | None = None  # of the whole request, by which it is known when it comes again
 
     def body(self) -> dict[str, Any]:
         made = {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
