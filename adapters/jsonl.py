@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from adapters import events as ev
-from adapters.dialogue import Dialogue, Failure, Recorded, Step, Turn, json_line
+from adapters.dialogue import Dialogue, Failure, Recorded, Step, Turn, Unsupported, json_line
 from adapters.events import ErrorCategory, Event, YieldReason
 
 _OPENS_A_TASK = ("chunk", "tool_start", "artifact", "ask", "system")  # what callers read: from then on it is no direct answer
@@ -62,6 +62,8 @@ class JsonLinesDialogue(Dialogue):
                 return [ev.status(text(message, "text"))]
             case "message":
                 return self.end_told("completed", parts(message), direct=not self._open)
+            case "steered":
+                return self.taken(text(message, "id"))
             case "usage":
                 return [ev.usage(**numbers(message))]
             case "notice":
@@ -98,8 +100,10 @@ class JsonLinesDialogue(Dialogue):
         *before, _ = self.end(reason)
         return [*before, ev.done(reason, told=told, direct=direct)]
 
-    def steer(self, text: str) -> list[bytes]:
-        return [json_line({"type": "steer", "text": text})]
+    def steer(self, text: str, id: str = "") -> list[bytes]:
+        if not self.running or self.interrupted:
+            raise Unsupported("no turn is running that could take the message")
+        return [json_line({"type": "steer", "id": id, "text": text})]
 
     def interrupt(self) -> list[bytes]:
         self.interrupted = True

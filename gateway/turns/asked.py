@@ -40,8 +40,9 @@ class Asked:
         return "\n\n".join([self.prompt, *map(_readable, self.references)])
 
 
-def asked_of(conn: Connection, turn: Claimed) -> Asked:
-    bodies: list[Json] = [json.loads(body) for body in messages(conn, turn.id)]
+def asked_of(conn: Connection, turn: Claimed, waiting: str = "") -> Asked:
+    """What a turn is asked, or, of a turn that waits to join it, what that one is."""
+    bodies: list[Json] = [json.loads(body) for body in messages(conn, waiting or turn.id)]
     last = bodies[-1] if bodies else {}
     ids = dict.fromkeys(id for body in bodies for id in body.get("reference_task_ids", ()))
     return Asked(
