@@ -21,11 +21,17 @@ class Leg:
     url_path: str  # of the base URL, as the vendor's client wants it
     offers: str  # a tool every turn of this CLI offers its model: tells its requests apart, and from its side requests
     spell: Mapping[str, Callable[[Json], Spelled]]
+    steers: bool = True  # takes a message into a running turn; else it is the next turn
     long_requests: bool = False  # longer than the scripted model keeps them
 
     @property
     def agent(self) -> str:
         return f"leg-{self.runtime}"
+
+    @property
+    def boxed(self) -> str:
+        """The same agent, placed in a sandbox."""
+        return f"{self.agent}-boxed"
 
     def env(self, url: str, *, key: bool = True) -> dict[str, str]:
         return {self.url_env: url + self.url_path} | ({self.key_env: KEY} if key else {})
@@ -99,6 +105,7 @@ LEGS = [
         key_env="GEMINI_API_KEY",
         url_path="",
         offers="run_shell_command",
+        steers=False,
         spell={
             "shell": _described("run_shell_command"),
             "write_file": _written("write_file", "file_path"),
