@@ -31,7 +31,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import Connection
 
 from gateway.a2a import security
-from gateway.a2a.cards import Face
+from gateway.a2a.cards import Face, input_modes
 from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.stream import TaskStream
@@ -39,7 +39,17 @@ from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
 from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
-from gateway.errors import Conflict, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
+from gateway.errors import (
+    Conflict,
+    NotAllowed,
+    NotFound,
+    RateLimited,
+    SwitchboardError,
+    Unavailable,
+    UnsupportedType,
+    UsageError,
+)
+from gateway.files.intake import Given, Intake
 from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
@@ -61,9 +71,11 @@ log_ = structlog.get_logger("switchboard.a2a")
 class Handler(RequestHandler):
     """The agent and the principal of a call stand in its context's state: `face`, `principal`."""
 
-    def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push) -> None:
+    def __init__(
+        self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push, intake: Intake
+    ) -> None:
         self.log, self.engine, self.settings, self.cards = log, engine, settings, cards
-        self.tasks, self.push = tasks, push
+        self.tasks, self.push, self.intake = tasks, push, intake
 
     # -- messages
 
@@ -88,7 +100,8 @@ class Handler(RequestHandler):
                 stream.begun = _artifact_ids(stream.first)
             else:
                 message = user_message(body, accepted.task_id, accepted.session_id)
-                stream.first = task_json(accepted.task_id, accepted.session_id, "submitted", accepted.at, [message])
+                task = task_json(accepted.task_id, accepted.session_id, "submitted", accepted.at, [message])
+                stream.first = await self.tasks.files.task(task)
             return stream
 
     async def on_message_send_stream(self, params: pb.SendMessageRequest, context: ServerCallContext) -> AsyncGenerator[Any]:
@@ -208,7 +221,7 @@ class Handler(RequestHandler):
 
     async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
         face: Face = context.state["face"]
-        new = self._inbound(params.message)
+        new = await self._inbound(params.message, face)
         within = await self._inline_config(params, context)
         principal = _principal(context)
         room = room_for_task(principal, new.task_id)
@@ -230,15 +243,17 @@ class Handler(RequestHandler):
         wanted, caller = await self.push.wanted(config, context), _caller(context)
         return lambda conn, accepted: self.push.save(conn, caller, accepted.task_id, wanted)
 
-    def _inbound(self, message: pb.Message) -> Inbound:
+    async def _inbound(self, message: pb.Message, face: Face) -> Inbound:
         if message.role == pb.ROLE_AGENT:
             raise InvalidParamsError("A message to an agent has the role ROLE_USER.")
         if len(message.parts) > MAX_PARTS:
             raise InvalidParamsError(f"The message has {len(message.parts)} parts; at most {MAX_PARTS} are taken.")
-        parts = tuple(_part(part) for part in message.parts)
-        self._check_text(prompt_of([{"parts": parts}]))
+        given = [_given(part) for part in message.parts]
+        self._check_text(prompt_of([{"parts": [one.part for one in given if one.part is not None]}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
-        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
+        taken = await self.intake.take(given, input_modes(face))
+        context_id, task_id = message.context_id or None, message.task_id or None
+        return Inbound(taken.parts, message.message_id, context_id, task_id, metadata, taken.files)
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
@@ -265,6 +280,8 @@ def _a2a_errors() -> Iterator[None]:
         raise TaskNotFoundError(exc.message) from exc
     except Conflict as exc:
         raise UnsupportedOperationError(exc.message) from exc
+    except UnsupportedType as exc:
+        raise ContentTypeNotSupportedError(exc.message) from exc
     except UsageError as exc:
         raise InvalidParamsError(exc.message) from exc
     except Unavailable as exc:
@@ -295,13 +312,15 @@ def _principal(context: ServerCallContext) -> Principal:
     return principal
 
 
-def _part(part: pb.Part) -> Json:
+def _given(part: pb.Part) -> Given:
     kind = part.WhichOneof("content")
     if kind is None:
-        raise InvalidParamsError("A part has no content; it needs one of text, data.")
-    if kind not in ("text", "data"):
-        raise ContentTypeNotSupportedError(f"This agent takes text and data parts, no {kind} parts.")
-    return _json(part)
+        raise InvalidParamsError("A part has no content; it needs one of text, data, raw, url.")
+    if kind in ("text", "data"):
+        return Given(_json(part), media_type=part.media_type)
+    metadata = _json(part.metadata) if part.HasField("metadata") else {}
+    raw = part.raw if kind == "raw" else None
+    return Given(None, raw, part.url, part.filename, part.media_type, metadata)
 
 
 def _json(message: Any) -> Json:

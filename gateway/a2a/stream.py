@@ -78,9 +78,10 @@ class TaskStream:
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in self.begun:
             self.begun.add(artifact_id(row.turn_id or ""))
             return [dumps(update_of(row, first=True))]
-        shared: list[bytes] | None = batch.shared.get(row.seq)
+        key = (row.seq, self._tasks.files.slot) if row.type == "artifact" else row.seq  # URLs of files grow old
+        shared: list[bytes] | None = batch.shared.get(key)
         if shared is None:
-            shared = batch.shared[row.seq] = await self._encoded(row)
+            shared = batch.shared[key] = await self._encoded(row)
         return shared
 
     async def _encoded(self, row: Row) -> list[bytes]:
@@ -89,7 +90,7 @@ class TaskStream:
             final = json.loads(row.body).get("final", True)
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
         update = update_of(row)
-        return [] if update is None else [dumps(update)]
+        return [] if update is None else [dumps(await self._tasks.files.update(update))]
 
 
 def _converted(batch: Batch, framing: Framing | None, result: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Tasks as callers see them: found by (agent, principal), folded from the log on demand.
 
+Files stand in folds and snapshots as references, and are put in (`files`) when a task is handed out.
 The fold of a long task that rests (it has ended, or waits for input) is kept in its row as long as it is the whole story.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound, Unavailable
+from gateway.files.shown import Shown
 from gateway.log.models import EventRow, Task
 from gateway.log.rows import Position
 from gateway.log.store import read
@@ -57,8 +59,8 @@ class Place:
 
 
 class Tasks:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, files: Shown) -> None:
+        self._database, self.files = database, files
 
     async def get(self, caller: Caller, task_id: str) -> Found:
         """The task as it is. Raises NotFound for a wrong id, and for a task that is not the caller's."""
@@ -71,7 +73,7 @@ class Tasks:
         found, keep = await self._database.read(op)
         if keep:
             await self._keep(found.task, found.position.seq)
-        return found
+        return replace(found, task=await self.files.task(found.task))
 
     async def at(self, task_id: str, seq: int) -> Json:
         """The task as it was right after its event `seq`."""
@@ -86,7 +88,7 @@ class Tasks:
         task, keep = await self._database.read(op)
         if keep:
             await self._keep(task, seq)
-        return task
+        return await self.files.task(task)
 
     async def _keep(self, task: Json, seq: int) -> None:
         with suppress(Unavailable):  # it saves the next reader the fold, no more
@@ -103,7 +105,8 @@ class Tasks:
             where.append(_task.c.state == _STATE_OF.get(state, state))
         if since_us:
             where.append(_task.c.updated_at >= since_us)
-        return await self._database.read(lambda conn: _list(conn, where, limit, token))
+        tasks, token, total = await self._database.read(lambda conn: _list(conn, where, limit, token))
+        return await self.files.tasks(tasks), token, total
 
     async def place(self, caller: Caller, task_id: str, seq: int) -> Place:
         """Where somebody stands who has read a task up to `seq`; as cheap for a long task as for a short one."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import structlog
 from sqlalchemy import Connection
 
@@ -20,9 +21,13 @@ from adapters.launch.process import Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
+from gateway.files import rows
+from gateway.files.store import Store
 from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import queue
+from gateway.turns.inbox import placed
+from gateway.turns.launching import Place
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec, Inbound, prompt_of
 
@@ -48,7 +53,10 @@ class _Running:
 
 
 class Engine:
-    def __init__(self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader) -> None:
+    def __init__(
+        self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader, store: Store
+    ) -> None:
+        self.store = store
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.owner = new_id("wrk")
         self.warden = Warden()
@@ -81,6 +89,7 @@ class Engine:
             if check is not None:
                 check(conn)
             accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
+            rows.add(conn, accepted.session_id, accepted.task_id, new.files)
             if within is not None:
                 within(conn, accepted)
             return accepted
@@ -174,11 +183,13 @@ class Engine:
             return spec, queue.messages(conn, turn.id)
 
         spec, bodies = await self.log.database.read(load)
-        prompt = prompt_of([json.loads(body) for body in bodies])
+        place = Place.of(self.settings.sessions_dir, turn.session_id)
+        messages = await anyio.to_thread.run_sync(placed, self.store, place, [json.loads(body) for body in bodies])
+        prompt = prompt_of(messages)
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        return Runner(turn, spec, prompt, profile, self.log, self.warden, self.settings)
+        return Runner(turn, spec, prompt, profile, self.log, self.warden, self.settings, self.store)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:

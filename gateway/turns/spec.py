@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from gateway.files.refs import STORED, Kept
+
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
@@ -32,22 +34,32 @@ AgentLoader = Callable[[Connection, str, int], AgentSpec]
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A caller's message. `parts` are JSON objects in A2A's shape: {"text"}, {"data"}, {"url"}, {"raw"}."""
+    """A caller's message. `parts` are {"text"}, {"data"} as A2A has them, and {"stored"} for files (gateway.files.refs).
+
+    `files` are those the parts name: their rows are written with the message.
+    """
 
     parts: tuple[Mapping[str, Any], ...]
     message_id: str = ""
     context_id: str | None = None
     task_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Kept, ...] = ()
 
     def body(self) -> dict[str, Any]:
         return {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
 
 
 def prompt_of(bodies: list[dict[str, Any]]) -> str:
-    """Messages as a runtime is given them: their text, and their data as JSON."""
+    """Messages as a runtime is given them: their text, their data as JSON, and a line for each file."""
     return "\n\n".join(_text_of(part) for body in bodies for part in body["parts"])
 
 
 def _text_of(part: Mapping[str, Any]) -> str:
-    return str(part["text"]) if "text" in part else json.dumps(part.get("data"), ensure_ascii=False)
+    if "text" in part:
+        return str(part["text"])
+    if "path" in part:
+        return f"Attached file: {part['path']} ({part['mediaType']})"
+    if STORED in part:
+        return f"Attached file: {part[STORED]['name']} ({part[STORED]['media_type']})"
+    return json.dumps(part.get("data"), ensure_ascii=False)
