@@ -8,6 +8,7 @@
     │   └── UnsupportedType   a media type that the agent does not take
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
+    │   └── KeyReused         an idempotency key that stands for another request
     ├── NotAllowed            no key
     │   └── WrongKey          a key or token that does not hold
     ├── RateLimited           too many calls, or tasks, of one caller
@@ -76,6 +77,10 @@ class Conflict(SwitchboardError):
     code = "conflict"
 
 
+class KeyReused(Conflict):
+    code = "key_reused"
+
+
 class NotAllowed(SwitchboardError):
     code = "not_allowed"
 
@@ -115,6 +120,7 @@ TABLE: dict[str, Codes] = {
     "unsupported_type": Codes(-32602, 415, 2),
     "not_found": Codes(-32010, 404, 1),
     "conflict": Codes(-32011, 409, 1),
+    "key_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
     "runtime_unavailable": Codes(-32013, 409, 1),
     "fenced": Codes(-32603, 500, 1),

@@ -44,6 +44,7 @@ class Inbound:
     context_id: str | None = None
     task_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    digest: str | None = None  # of the whole request, by which it is known when it comes again
     files: tuple[Kept, ...] = ()
 
     def body(self) -> dict[str, Any]:

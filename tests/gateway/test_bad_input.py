@@ -100,7 +100,10 @@ BODIES: dict[str, tuple[Any, int]] = {
     "no task": (call({}, "GetTask"), PARAMS),
     "a task that is a list": (call({"id": []}, "GetTask"), PARAMS),
     "a stream of nothing": (call({}, "SendStreamingMessage"), PARAMS),
-    "a stream of a file": (call(parts({"raw": "aGVsbG8="})["params"], "SendStreamingMessage"), CONTENT_TYPE),
+    "a stream of a file": (
+        call(parts({"raw": "aGVsbG8=", "filename": "a.zip"})["params"], "SendStreamingMessage"),
+        CONTENT_TYPE,
+    ),
     "a stream of no task": (call({"id": "x"}, "SubscribeToTask"), NOT_FOUND),
     "a stream of an unnamed task": (call({}, "SubscribeToTask"), PARAMS),
     "a webhook": (call({"taskId": "a", "url": "https://a.example"}, "CreateTaskPushNotificationConfig"), -32001),

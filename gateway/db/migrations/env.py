@@ -5,6 +5,7 @@ from sqlmodel import SQLModel
 
 import gateway.deliver.models  # fills the metadata
 import gateway.files.models
+import gateway.idempotency
 import gateway.log.models  # noqa: F401
 import registry.models  # noqa: F401
 
