@@ -65,6 +65,7 @@ from gateway.files.shown import Shown
 from gateway.files.store import Disk
 from gateway.files.sweep import sweep_forever
 from gateway.log.store import Log
+from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
@@ -118,6 +119,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         card=lambda record: cards.json(face_of(record)),
         card_keys=cards.keys,
         cancel=engine.cancel_session,
+        ping=courier.ping,
         more_checks=(engine_check, webhooks_check),
     )
 
@@ -131,6 +133,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
                 await group.start(engine.run)
                 await group.start(courier.run)
                 group.start_soon(sweep_forever, database, store)
+                group.start_soon(watch, log)
                 async with grpc:
                     yield
                 group.cancel_scope.cancel()

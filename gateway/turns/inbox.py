@@ -10,6 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import anyio.to_thread
+
+from gateway.errors import Unavailable
 from gateway.files.refs import STORED
 from gateway.files.store import Store, pieces_of
 from gateway.turns import folders
@@ -20,9 +23,22 @@ MAX_DATA = 32 * 1024  # characters of a data part that stand in the prompt
 Json = dict[str, Any]
 
 
-def placed(store: Store, place: Place, bodies: list[Json]) -> list[Json]:
-    """The messages, their files put into the inbox. Blocks; raises Unavailable, OSError."""
-    return [{**body, "parts": [_placed(store, place, part) for part in body["parts"]]} for body in bodies]
+async def placed(store: Store, place: Place, bodies: list[Json]) -> list[Json]:
+    """The messages, their files put into the inbox. Raises Unavailable."""
+    if not any(_is_file(part) for body in bodies for part in body["parts"]):
+        return bodies
+    return await anyio.to_thread.run_sync(_all_placed, store, place, bodies)
+
+
+def _is_file(part: Json) -> bool:
+    return STORED in part or ("data" in part and len(_dumps(part["data"])) > MAX_DATA)
+
+
+def _all_placed(store: Store, place: Place, bodies: list[Json]) -> list[Json]:
+    try:
+        return [{**body, "parts": [_placed(store, place, part) for part in body["parts"]]} for body in bodies]
+    except OSError as exc:
+        raise Unavailable(f"The files of a message could not be put into its inbox: {exc}", "Look at its disk.") from exc
 
 
 def _placed(store: Store, place: Place, part: Json) -> Json:
@@ -31,8 +47,8 @@ def _placed(store: Store, place: Place, part: Json) -> Json:
         with store.open(stored["sha256"]) as file:
             path = _write(place, stored["name"], pieces_of(file, 0, stored["size"]))
         return _shown(part, path, stored["name"], stored["media_type"])
-    if "data" in part and len(data := json.dumps(part["data"], ensure_ascii=False)) > MAX_DATA:
-        path = _write(place, "data.json", [data.encode("utf-8", "replace")])
+    if _is_file(part):
+        path = _write(place, "data.json", [_dumps(part["data"]).encode("utf-8", "replace")])
         return _shown(part, path, "data.json", part.get("mediaType") or "application/json")
     return part
 
@@ -44,6 +60,10 @@ def _write(place: Place, name: str, pieces: Iterable[bytes]) -> str:
         with file:
             file.writelines(pieces)
     return f"{INBOX}/{found}"
+
+
+def _dumps(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False)
 
 
 def _shown(part: Json, path: str, name: str, media_type: str) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
@@ -32,6 +32,11 @@ class AgentSpec:
 AgentLoader = Callable[[Connection, str, int], AgentSpec]
 
 
+# What a message does where a turn runs already: wait for its own turn; join the running one (or be refused where none
+# runs); join it if one runs. See gateway.turns.orders.
+Mode = Literal["queue", "steer", "auto"]
+
+
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """A caller's message. `parts` are {"text"}, {"data"} as A2A has them, and {"stored"} for files (gateway.files.refs).
@@ -45,6 +50,7 @@ class Inbound:
     task_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     digest: str | None = None  # of the whole request, by which it is known when it comes again
+    mode: Mode = "queue"
     files: tuple[Kept, ...] = ()
 
     def body(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ async def test_whoever_may_not_have_a_file_gets_the_same_404_as_for_none(tmp_pat
             await gateway.sign_in(mine)
             url = (await large(gateway))["url"]
             query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-            links = Links((tmp_path / "files.key").read_text().strip() and gateway.url, key_of(tmp_path))
+            links = Links(gateway.url, key_of(tmp_path))
             expired = replace(links, now=lambda: 1.0).url(plain(url).rpartition("/")[2])
             async with httpx2.AsyncClient() as anybody:
                 refused = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import resource
 from pathlib import Path
 
@@ -130,9 +131,9 @@ async def test_a_runtime_cannot_refer_to_what_is_stored(tmp_path: Path) -> None:
         async with desk(tmp_path) as gateway:
             await say(gateway, "true", raw(b"hidden", "h.txt"))
             [sha256] = stored(tmp_path)
-            forged = '{"id":"x","name":"x","media_type":"text/plain","size":6,"sha256":"%s"}' % sha256
-            line = '{"type":"artifact","name":"n","parts":[{"stored":%s}]}' % forged
-            task = await say(gateway, f"echo '{line}'")
+            forged = {"id": "x", "name": "x", "media_type": "text/plain", "size": 6, "sha256": sha256}
+            line = {"type": "artifact", "name": "n", "parts": [{"stored": forged}]}
+            task = await say(gateway, f"echo '{json.dumps(line, separators=(',', ':'))}'")
     [part] = artifacts(task)["n"]
     assert set(part) == {"data"}
 
