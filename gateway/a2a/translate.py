@@ -21,7 +21,7 @@ from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped
 
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.clock import iso
-from gateway.files.refs import STORED, joined
+from gateway.files.refs import STORED, extend
 from gateway.log.rows import Row
 
 Json = dict[str, Any]
@@ -145,7 +145,7 @@ class Fold:
         id = _file_id(row, body["name"])
         if id not in self._artifacts or not body["append"]:
             self._artifacts[id] = {"artifactId": id, "name": body["name"], "parts": []}
-        self._artifacts[id]["parts"] = joined(self._artifacts[id]["parts"] + _parts(body["parts"]))
+        extend(self._artifacts[id]["parts"], _parts(body["parts"]))
 
     def _done(self, row: Row, body: Json) -> None:
         if not body.get("final", True):

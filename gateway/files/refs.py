@@ -28,13 +28,11 @@ class Kept:
         return {STORED: stored if start is None else {**stored, "start": start, "end": end}}
 
 
-def joined(parts: list[Json]) -> list[Json]:
-    """Parts with pieces of one file that follow one another put together."""
-    made: list[Json] = []
-    for part in parts:
-        stored, before = part.get(STORED), made[-1].get(STORED) if made else None
+def extend(parts: list[Json], new: list[Json]) -> None:
+    """Add parts to others; a piece of a file that follows the piece before it becomes one with it."""
+    for part in new:
+        stored, before = part.get(STORED), parts[-1].get(STORED) if parts else None
         if stored and before and before["id"] == stored["id"] and before.get("end", -1) == stored.get("start"):
-            made[-1] = {**made[-1], STORED: {**before, "end": stored["end"]}}
+            parts[-1] = {**parts[-1], STORED: {**before, "end": stored["end"]}}
         else:
-            made.append(part)
-    return made
+            parts.append(part)
