@@ -21,6 +21,8 @@ class Capabilities:
     steer: bool = False  # takes a message while it works
     interrupt: bool = False  # stops a turn and lives on, or at least ends it in its own words
     mcp: bool = False
+    structured: bool = False  # is told parts, metadata and references as they are, not only the prompt
+    direct: bool = False  # may answer by a message alone, without a task
 
 
 @dataclass(frozen=True, slots=True)

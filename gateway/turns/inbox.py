@@ -1,6 +1,6 @@
 """Puts the files of a turn's messages into `inbox/` of its working directory, where its runtime finds them.
 
-Nothing there is overwritten: a name that is taken gets a number. What was placed stands in the messages as
+Nothing there is overwritten: a name that is taken gets a number. What was placed stands in the parts as
 `{"path", "filename", "mediaType"}`, of which `spec.prompt_of` makes a line for the runtime.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
@@ -16,27 +17,30 @@ from gateway.errors import Unavailable
 from gateway.files.refs import STORED
 from gateway.files.store import Store, pieces_of
 from gateway.turns import folders
+from gateway.turns.asked import Asked
 from gateway.turns.launching import Place
+from gateway.turns.spec import prompt_of
 
 INBOX = "inbox"
 MAX_DATA = 32 * 1024  # characters of a data part that stand in the prompt
 Json = dict[str, Any]
 
 
-async def placed(store: Store, place: Place, bodies: list[Json]) -> list[Json]:
-    """The messages, their files put into the inbox. Raises Unavailable."""
-    if not any(_is_file(part) for body in bodies for part in body["parts"]):
-        return bodies
-    return await anyio.to_thread.run_sync(_all_placed, store, place, bodies)
+async def placed(store: Store, place: Place, asked: Asked) -> Asked:
+    """What is asked, its files put into the inbox. Raises Unavailable."""
+    if not any(map(_is_file, asked.parts)):
+        return asked
+    parts = await anyio.to_thread.run_sync(_all_placed, store, place, asked.parts)
+    return replace(asked, parts=parts, prompt=prompt_of([{"parts": parts}]))
 
 
 def _is_file(part: Json) -> bool:
     return STORED in part or ("data" in part and len(_dumps(part["data"])) > MAX_DATA)
 
 
-def _all_placed(store: Store, place: Place, bodies: list[Json]) -> list[Json]:
+def _all_placed(store: Store, place: Place, parts: tuple[Json, ...]) -> tuple[Json, ...]:
     try:
-        return [{**body, "parts": [_placed(store, place, part) for part in body["parts"]]} for body in bodies]
+        return tuple(_placed(store, place, part) for part in parts)
     except OSError as exc:
         raise Unavailable(f"The files of a message could not be put into its inbox: {exc}", "Look at its disk.") from exc
 

@@ -17,6 +17,7 @@ from adapters.dialogue import Turn
 from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
 from adapters.profile import Launch, Mode, Plan, Profile
+from gateway.turns.asked import Asked
 from gateway.turns.spec import AgentSpec
 
 
@@ -48,11 +49,12 @@ def model_of(spec: AgentSpec, profile: Profile) -> tuple[str | None, str | None]
     return provider or None, model or None
 
 
-def turn_of(spec: AgentSpec, profile: Profile, place: Place, prompt: str, native: Mapping[str, Any]) -> Turn:
+def turn_of(spec: AgentSpec, profile: Profile, place: Place, asked: Asked, native: Mapping[str, Any]) -> Turn:
     """What the dialogue is told. `native` is what the runtime wanted remembered of earlier turns."""
     session = native.get("native_session")
+    structured = profile.mode(spec.mode).capabilities.structured
     return Turn(
-        prompt=prompt,
+        prompt=asked.prompt if structured else asked.whole_prompt,
         workspace=str(place.work),
         model=model_of(spec, profile)[1],
         native_session=session,
@@ -60,6 +62,12 @@ def turn_of(spec: AgentSpec, profile: Profile, place: Place, prompt: str, native
         system_prompt=spec.prompt or None,
         mcp_servers=spec.mcp_servers,
         memory=native.get("memory") or {},
+        parts=asked.parts,
+        metadata=asked.metadata,
+        message_id=asked.message_id,
+        context_id=asked.context_id,
+        task_id=asked.task_id,
+        references=asked.references,
     )
 
 

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import anyio.to_thread
@@ -59,7 +60,7 @@ class Outbox:
 
     async def declared(self, events: list[Event]) -> list[Event]:
         """Events with the large bytes among them stored."""
-        if not any(event.type == "artifact" for event in events):
+        if not any(event.type in ("artifact", "done") for event in events):
             return events
         return await anyio.to_thread.run_sync(lambda: [made for event in events for made in self._declared(event)])
 
@@ -104,6 +105,8 @@ class Outbox:
 
     def _declared(self, event: Event) -> list[Event]:
         """The event, or several that tell its parts one after the other where bytes in it were stored."""
+        if event.type == "done" and "message" in event.body:
+            return [replace(event, body={**event.body, "message": list(map(_unforged, event.body["message"]))})]
         if event.type != "artifact":
             return [event]
         name, parts = str(event.body["name"]), list(map(_unforged, event.body["parts"]))

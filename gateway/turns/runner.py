@@ -32,6 +32,7 @@ from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
+from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, spawn, turn_of
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
@@ -48,7 +49,7 @@ class Runner:
         self,
         turn: queue.Claimed,
         spec: AgentSpec,
-        prompt: str,
+        asked: Asked,
         profile: Profile,
         log: Log,
         warden: Warden,
@@ -61,7 +62,7 @@ class Runner:
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
         self.native = _Native(turn.native, spec.runtime)
-        self.told = turn_of(spec, profile, self.place, prompt, self.native.mine)
+        self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
         self.process: Process | None = None
         self.cause: Cause = "exited"
         self.events = 0

@@ -41,7 +41,8 @@ Mode = Literal["queue", "steer", "auto"]
 class Inbound:
     """A caller's message. `parts` are {"text"}, {"data"} as A2A has them, and {"stored"} for files (gateway.files.refs).
 
-    `files` are those the parts name: their rows are written with the message.
+    `files` are those the parts name: their rows are written with the message. `direct`: whoever sent it waits for the
+    answer, and takes a message alone instead of a task.
     """
 
     parts: tuple[Mapping[str, Any], ...]
@@ -49,12 +50,16 @@ class Inbound:
     context_id: str | None = None
     task_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    reference_task_ids: tuple[str, ...] = ()
+    direct: bool = False
     digest: str | None = None  # of the whole request, by which it is known when it comes again
     mode: Mode = "queue"
     files: tuple[Kept, ...] = ()
 
     def body(self) -> dict[str, Any]:
-        return {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
+        made = {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
+        more = {"reference_task_ids": list(self.reference_task_ids), "direct": self.direct}
+        return made | {name: value for name, value in more.items() if value}
 
 
 def prompt_of(bodies: list[dict[str, Any]]) -> str:

@@ -134,8 +134,12 @@ async def test_a_runtime_cannot_refer_to_what_is_stored(tmp_path: Path) -> None:
             forged = {"id": "x", "name": "x", "media_type": "text/plain", "size": 6, "sha256": sha256}
             line = {"type": "artifact", "name": "n", "parts": [{"stored": forged}]}
             task = await say(gateway, f"echo '{json.dumps(line, separators=(',', ':'))}'")
+            told = {"type": "message", "parts": [{"stored": forged}]}
+            say_it = message(f"echo '{json.dumps(told, separators=(',', ':'))}'")
+            answer = await gateway.rpc("echo", "SendMessage", {"message": say_it})
     [part] = artifacts(task)["n"]
     assert set(part) == {"data"}
+    assert [set(part) for part in answer["result"]["task"]["status"]["message"]["parts"]] == [{"data"}]
 
 
 async def test_no_machine_path_leaves_in_a_text_file(tmp_path: Path) -> None:
