@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sse_starlette.sse import EventSourceResponse
 
 from gateway.a2a.framing import PLAIN, Framing, dumps
-from gateway.a2a.tasks import Tasks
+from gateway.a2a.tasks import Found, Tasks
 from gateway.a2a.translate import Json, artifact_id, depends_on_tools, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.snapshot import SNAPSHOT
@@ -86,7 +86,7 @@ class TaskStream:
         """What a batch tells to those who read this task in this form, and have the same pieces already."""
         told, frames = Told(begun=set(self.begun)), []
         for row in batch.rows:
-            kept = await self._tasks.kept(self.task_id, row.seq) if row.type == SNAPSHOT else None
+            kept = await self._kept(batch, row)
             if kept is None and (row.task_id != self.task_id or row.sub):
                 continue
             made = [dumps({"task": kept.task})] if kept else await self._results(batch, row, told.begun)
@@ -98,6 +98,11 @@ class TaskStream:
                 break
         told.between = _between(frames, framing)
         return told
+
+    async def _kept(self, batch: Batch, row: Row) -> Found | None:
+        """The task, where a snapshot stands for events of it that the reader does not have."""
+        kept = await self._tasks.kept(self.task_id, row.seq) if row.type == SNAPSHOT else None
+        return kept if kept and batch.before < kept.position else None
 
     async def _results(self, batch: Batch, row: Row, begun: set[str]) -> list[bytes]:
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in begun:

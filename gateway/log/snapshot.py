@@ -38,5 +38,4 @@ def snapshot(conn: Connection, session_id: str) -> Row:
     newest = select(_task.c.snapshot).where(*mine).order_by(_task.c.first_seq.desc()).limit(MAX_TASKS)
     tasks = list(conn.execute(newest).scalars())[::-1]
     body = encode({"upto": floor, "tasks": tasks, "older_tasks": count - len(tasks)})
-    ids = {"session_id": session_id, "id": f"snapshot-{floor}", "task_id": None, "turn_id": None}
-    return Row(**ids, seq=floor, sub=0, type=SNAPSHOT, level="user", actor="system", body=body, created_at=session.updated_at)
+    return Row(session_id, floor, 0, f"snapshot-{floor}", None, None, SNAPSHOT, "user", "system", body, session.updated_at)
