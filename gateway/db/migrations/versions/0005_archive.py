@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004_archive"
-down_revision = "0003_steer"
+revision = "0005_archive"
+down_revision = "0004_placement"
 
 
 def upgrade() -> None:
