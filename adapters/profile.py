@@ -51,6 +51,7 @@ class Launch:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    sees: tuple[str, ...] = ()  # what it reads beside its own package, for a sandbox
     keep_stdin: bool = False  # two-way: stdin stays open after `start`; otherwise it is closed
 
 

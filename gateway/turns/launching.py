@@ -14,6 +14,7 @@ from typing import Any
 import anyio.to_thread
 
 from adapters.dialogue import Turn
+from adapters.launch import sandbox
 from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
 from adapters.profile import Launch, Mode, Plan, Profile
@@ -107,13 +108,20 @@ def _executable(spec: AgentSpec, profile: Profile) -> str:
     return found
 
 
-async def spawn(warden: Warden, launch: Launch, place: Place, tag: str) -> Process:
-    """Write the runtime's files and start it. Raises LaunchError, OSError."""
+async def spawn(warden: Warden, launch: Launch, place: Place, placement: str, tag: str) -> Process:
+    """Write the runtime's files and start it where it belongs. Raises LaunchError, OSError."""
+    env = child_env(str(place.home), launch.env)
 
-    def prepare() -> None:
+    def prepare() -> list[str]:
         place.make()
         write_files(str(place.home), launch.files)
+        return _sandboxed(launch, place, env["PATH"]) if placement == "sandboxed" else list(launch.argv)
 
-    await anyio.to_thread.run_sync(prepare)
-    env = child_env(str(place.home), launch.env)
-    return await warden.spawn(launch.argv, env=env, cwd=str(place.work), tag=tag)
+    argv = await anyio.to_thread.run_sync(prepare)
+    return await warden.spawn(argv, env=env, cwd=str(place.work), tag=tag)
+
+
+def _sandboxed(launch: Launch, place: Place, path: str) -> list[str]:
+    if reason := sandbox.probe():
+        raise LaunchError(errno.EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
+    return sandbox.wrapped(launch.argv, home=str(place.home), work=str(place.work), path=path, sees=launch.sees)

@@ -155,7 +155,7 @@ class Runner:
         try:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told)
             if self.cause == "exited":
-                self.process = await spawn(self.warden, launch, self.place, self.turn.id)
+                self.process = await spawn(self.warden, launch, self.place, self.spec.placement, self.turn.id)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []

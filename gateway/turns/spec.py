@@ -27,6 +27,7 @@ class AgentSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     mcp_servers: tuple[Mapping[str, Any], ...] = ()
+    placement: str = "local"
 
 
 AgentLoader = Callable[[Connection, str, int], AgentSpec]

@@ -12,7 +12,8 @@ SCRIPT = str(Path(__file__).with_name("script.py"))
 
 
 def launch(plan: Plan) -> Launch:
-    return Launch(argv=(plan.executable or sys.executable, "-I", SCRIPT), keep_stdin=True)
+    argv = (plan.executable or sys.executable, "-I", SCRIPT)
+    return Launch(argv=argv, sees=(SCRIPT, sys.base_prefix), keep_stdin=True)
 
 
 PROFILE = Profile(
