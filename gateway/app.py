@@ -59,6 +59,7 @@ from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.retention.keeper import Keeper
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
@@ -97,6 +98,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         fix = "See: switchboard webhooks deliveries --state dead"
         return Check("webhooks", not dead, f"{waiting} deliveries wait, {dead} were given up", fix, required=False)
 
+    keeper = Keeper(database, settings, tasks.freeze)
     owner = Owner(
         database=database,
         settings=settings,
@@ -118,6 +120,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)
+                group.start_soon(keeper.run)
                 group.start_soon(watch, log)
                 async with grpc:
                     yield

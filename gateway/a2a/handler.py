@@ -44,6 +44,7 @@ from gateway.clock import new_id
 from gateway.errors import Conflict, KeyReused, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
 from gateway.idempotency import Once
 from gateway.log.rows import Position
+from gateway.log.snapshot import SNAPSHOT
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.settings import Settings
@@ -319,7 +320,7 @@ class Handler(RequestHandler):
     async def _until_done(self, accepted: Accepted) -> None:
         async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
             for row in batch.rows:
-                if ends(row, accepted.task_id):
+                if row.type == SNAPSHOT or ends(row, accepted.task_id):
                     return
 
 
