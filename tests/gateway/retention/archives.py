@@ -11,11 +11,11 @@ from typing import Any
 import anyio
 from sqlalchemy import func, select
 
+from gateway.a2a.tasks import Tasks
+from gateway.db.engine import Database
 from gateway.files.links import Links
 from gateway.files.shown import Shown
 from gateway.files.store import Disk
-from gateway.a2a.tasks import Tasks
-from gateway.db.engine import Database
 from gateway.log.models import EventRow
 from gateway.log.rows import Position, Row
 from gateway.log.store import read
