@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import anyio
@@ -26,12 +25,16 @@ from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError, Process, Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
+from gateway.files import rows
+from gateway.files.refs import Kept
+from gateway.files.store import Store
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, spawn, turn_of
+from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
 from gateway.turns.veil import Veil
@@ -43,7 +46,15 @@ class Runner:
     """One claimed turn. `run` once; `cancel` and `steer` from anywhere."""
 
     def __init__(
-        self, turn: queue.Claimed, spec: AgentSpec, asked: Asked, profile: Profile, log: Log, warden: Warden, settings: Settings
+        self,
+        turn: queue.Claimed,
+        spec: AgentSpec,
+        asked: Asked,
+        profile: Profile,
+        log: Log,
+        warden: Warden,
+        settings: Settings,
+        store: Store,
     ) -> None:
         self.turn, self.spec, self.profile = turn, spec, profile
         self.log, self.warden, self.settings = log, warden, settings
@@ -62,6 +73,7 @@ class Runner:
         self._conversation = anyio.CancelScope()
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
+        self._outbox = Outbox(self.place, store, settings)
 
     async def run(self) -> None:
         """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
@@ -139,6 +151,7 @@ class Runner:
 
     async def _play(self) -> list[Event]:
         launch = None
+        await self._outbox.begin()
         try:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told)
             if self.cause == "exited":
@@ -169,7 +182,7 @@ class Runner:
     async def _converse(self, process: Process, keep_stdin: bool) -> list[Event]:
         """Speak until the turn has ended (its last events) or the output has (nothing)."""
         step = self.dialogue.start(self.told)
-        self._pending.add(self._stamp.all(step.events))
+        self._pending.add(await self._outbox.declared(self._stamp.all(step.events)))
         self._stdin.add(step.outgoing)
         if not keep_stdin:
             self._stdin.close()
@@ -184,7 +197,7 @@ class Runner:
                 if not self.dialogue.running:
                     return self._stamp.all(events)
             self._give()
-            self._pending.add(self._stamp.all(events))
+            self._pending.add(await self._outbox.declared(self._stamp.all(events)))
             await self._pending.room()
         return []
 
@@ -229,20 +242,30 @@ class Runner:
         while events := await self._pending.take():
             self.events += len(events)
             new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
-            native = self.native.changed()
-            await self.log.write(partial(self._append, new=new, native=native), beside=True)
+            native, files = self.native.changed(), self._outbox.take_files()
 
-    def _append(self, conn: Connection, new: Sequence[Entry], native: dict[str, Any] | None) -> list[Batch]:
-        return [queue.write_events(conn, self.turn, new, native)]
+            def op(
+                conn: Connection, new: list[Entry] = new, native: Any = native, files: list[Kept] = files
+            ) -> Sequence[Batch]:
+                rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+                return [queue.write_events(conn, self.turn, new, native)]
+
+            await self.log.write(op, beside=True)
 
     async def _finish(self, last: list[Event]) -> None:
         error = last[-1].body["error"]
         if error is not None:
             error["incident"] = new_id("inc")
-        self.events += len(last)
         self.native.remember(memory=self.dialogue.memory)
-        native = self.native.changed()
-        await self.log.write(lambda conn: [queue.finish(conn, self.turn, last, native)], beside=True)
+        last = await self._outbox.finish(last)
+        self.events += len(last)
+        native, files = self.native.changed(), self._outbox.take_files()
+
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.finish(conn, self.turn, last, native)]
+
+        await self.log.write(op, beside=True)
 
     def _report(self, done: Event, began: float) -> None:
         error = done.body["error"] or {}
@@ -285,7 +308,7 @@ class _Stamp:
     def __init__(self, place: Place, native: _Native) -> None:
         self._native = native
         self._began: dict[str, float] = {}  # open calls
-        self._veil = Veil({str(place.work): "/workspace", str(place.home): "~", str(place.work.parent): "/session"})
+        self._veil = Veil(place.shown)
 
     def all(self, events: list[Event]) -> list[Event]:
         return [stamped for event in merged(events) for stamped in self._one(event)]
