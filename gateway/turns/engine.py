@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import anyio.abc
@@ -23,6 +23,7 @@ from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import orders, queue
+from gateway.turns.limits import stricter
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, Inbound, prompt_of
 
@@ -217,6 +218,7 @@ class Engine:
 
     async def _runner(self, turn: queue.Claimed) -> Runner:
         spec = await self.log.database.read(lambda conn: self.load_agent(conn, turn.agent_id, turn.agent_version))
+        spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         prompt = await self._prompt(turn.id)
         profile = self.profiles.get(spec.runtime)
         if profile is None:

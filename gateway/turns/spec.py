@@ -46,6 +46,7 @@ class Inbound:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     digest: str | None = None  # of the whole request, by which it is known when it comes again
     mode: Mode = "queue"
+    limits: Mapping[str, Any] = field(default_factory=dict)  # of the session it begins; see gateway.turns.limits
 
     def body(self) -> dict[str, Any]:
         return {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
