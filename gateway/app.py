@@ -67,7 +67,7 @@ log_ = structlog.get_logger("switchboard")
 
 def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None) -> Starlette:
     """The gateway as an ASGI application; API and worker in one. Raises SwitchboardError if it cannot be set up."""
-    runtimes = runtimes if runtimes is not None else profiles()
+    runtimes = runtimes if runtimes is not None else profiles(conformance=settings.conformance)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.database)
     secrets = load_secrets(settings)

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         le=3650,
         description="How long the public half of a rotated card key stays published, so that old cards verify.",
     )
+    conformance: bool = Field(
+        False, description="Offer the runtime `conformance`, the agent that public conformance kits for A2A expect. Tests only."
+    )
     log_json: bool | None = Field(None, description="Log as JSON lines. Default: only where stderr is no terminal.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 

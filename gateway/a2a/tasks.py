@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound, Unavailable
-from gateway.log.models import EventRow, Task
+from gateway.log.models import ANSWERED, EventRow, Task
 from gateway.log.rows import Position
 from gateway.log.store import read
 
@@ -97,6 +97,7 @@ class Tasks:
     ) -> tuple[list[Json], str, int]:
         """(tasks newest first, the next page's token or "", how many there are in all)."""
         where: list[ColumnElement[bool]] = [_task.c.agent_id == caller.agent_id, _task.c.principal == caller.principal]
+        where.append(_task.c.state != ANSWERED)
         if context_id:
             where.append(_task.c.session_id == context_id)
         if state:
@@ -112,7 +113,7 @@ class Tasks:
 
 def _row(conn: Connection, caller: Caller, task_id: str) -> Any:
     mine = (_task.c.id == task_id, _task.c.agent_id == caller.agent_id, _task.c.principal == caller.principal)
-    row = conn.execute(select(_task).where(*mine)).first()
+    row = conn.execute(select(_task).where(*mine, _task.c.state != ANSWERED)).first()
     if row is None:
         raise NotFound(f"Task {task_id[:80]!r} was not found.")
     return row

@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Text, false, text
 from sqlmodel import Field, SQLModel
 
+ANSWERED = "answered"  # the state of a task whose whole answer was a message: for callers there is none
+
 _POS = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only INTEGER PRIMARY KEY by itself
 
 
@@ -45,7 +47,8 @@ class Task(SQLModel, table=True):
     session_id: str = Field(index=True)
     agent_id: str
     principal: str
-    state: str = "submitted"  # submitted, working, input_required, completed, failed, canceled, rejected
+    # submitted, working, input_required, auth_required, completed, failed, canceled, rejected; answered
+    state: str = "submitted"
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     first_seq: int = 0  # where in the session's log the task begins

@@ -11,6 +11,7 @@ import anyio.lowlevel
 import psutil
 import pytest
 
+from adapters.launch import sandbox
 from gateway.owner import checks, http
 from gateway.owner.context import Check, Owner
 from gateway.settings import Settings
@@ -153,6 +154,7 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "cards.key": (True, True),
         "database": (True, True),
         "public URL": (True, True),
+        "sandbox": (not sandbox.probe(), False),
         "runtime alpha": (True, False),
         "runtime beta": (False, False),
         "runtime own": (True, False),

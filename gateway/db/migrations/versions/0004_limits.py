@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004_limits"
-down_revision = "0003_steer"
+down_revision = "0004_placement"
 
 
 def upgrade() -> None:
