@@ -113,6 +113,7 @@ _MODEL = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([A-Za-z0-9][A-Za-z0-9._:/@+-]{0
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_URL = 2048
 _TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
+_MEDIA_RANGE = re.compile(rf"(?:\*|{_TOKEN})/\*")
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:; ?{_TOKEN}=[A-Za-z0-9._+-]{{1,127}}){{0,5}}")
 
 
@@ -208,7 +209,7 @@ def check_face(makeup: Makeup) -> None:
             check_url(name, url)
     for name, modes in (("input_modes", makeup.input_modes), ("output_modes", makeup.output_modes)):
         for mode in modes:
-            if not _MEDIA_TYPE.fullmatch(mode):
+            if not _MEDIA_TYPE.fullmatch(mode) and not _MEDIA_RANGE.fullmatch(mode):
                 raise Invalid(f"{name}: {mode[:100]!r} is no media type.", "Write it like 'text/plain'.")
         check_unique(name.replace("_modes", " mode"), modes)
     check_unique("tag", makeup.tags)

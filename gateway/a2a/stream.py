@@ -1,7 +1,8 @@
 """The two streaming methods: a task's events as SSE, from a position on, each frame with `id: <seq>`.
 
 A frame is what the transport wants (a2a.framing) around a result; the result is encoded once per event and shared by
-all who read it. A batch goes out in one write. `Last-Event-ID` continues exactly after that event.
+all who read it. A batch goes out in one write. `Last-Event-ID` continues exactly after that event; where that is in the
+archive already, by the whole task, which has ended.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass, field
 from sse_starlette.sse import EventSourceResponse
 
 from gateway.a2a.framing import PLAIN, Framing, dumps
-from gateway.a2a.tasks import Tasks
+from gateway.a2a.tasks import Found, Tasks
 from gateway.a2a.translate import Json, artifact_id, depends_on_tools, direct_message, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
+from gateway.log.snapshot import SNAPSHOT
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.turns.queue import Accepted
@@ -85,7 +87,7 @@ class TaskStream:
         if self.over:
             return
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
-            key = (self.task_id, framing.name, self.tools, frozenset(self.begun))
+            key = (self.task_id, framing.name, self.tools, frozenset(self.begun), self._tasks.files.slot)
             told: Told | None = batch.whole.get(key)
             if told is None:
                 told = batch.whole[key] = await self._tell(batch, framing)
@@ -99,22 +101,29 @@ class TaskStream:
         """What a batch tells to those who read this task in this form, and have the same pieces already."""
         told, frames = Told(begun=set(self.begun)), []
         for row in batch.rows:
-            if row.task_id != self.task_id or row.sub:
+            kept = await self._kept(batch, row) if row.type == SNAPSHOT else None
+            if kept is None and (row.task_id != self.task_id or row.sub):
                 continue
-            results = [_converted(batch, framing, result) for result in await self._results(batch, row, told.begun)]
-            frames += [(row.seq if index == len(results) else None, result) for index, result in enumerate(results, 1)]
+            made = [dumps({"task": kept.task})] if kept else await self._results(batch, row, told.begun)
+            results, seq = [_converted(batch, framing, result) for result in made], kept.position.seq if kept else row.seq
+            frames += [(seq if index == len(results) else None, result) for index, result in enumerate(results, 1)]
             told.results += results
-            told.ended = ends(row, self.task_id)
+            told.ended = kept is not None or ends(row, self.task_id)
             if told.ended:
                 break
         told.between = _between(frames, framing)
         return told
 
+    async def _kept(self, batch: Batch, row: Row) -> Found | None:
+        """The task, where a snapshot stands for events of it that the reader does not have."""
+        kept = await self._tasks.kept(self.task_id, row.seq)
+        return kept if kept and batch.before < kept.position else None
+
     async def _results(self, batch: Batch, row: Row, begun: set[str]) -> list[bytes]:
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in begun:
             begun.add(artifact_id(row.turn_id or ""))
             return [dumps(update_of(row, first=True))]
-        key = (row.seq, self.tools and depends_on_tools(row))
+        key = (row.seq, self.tools and depends_on_tools(row), row.type == "artifact" and self._tasks.files.slot)
         shared: list[bytes] | None = batch.shared.get(key)
         if shared is None:
             shared = batch.shared[key] = await self._encoded(row)
@@ -126,7 +135,7 @@ class TaskStream:
             final = json.loads(row.body).get("final", True)
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
         update = update_of(row, tools=self.tools)
-        return [] if update is None else [dumps(update)]
+        return [] if update is None else [dumps(await self._tasks.files.update(update))]
 
 
 def ends(row: Row, task_id: str) -> bool:
@@ -135,9 +144,11 @@ def ends(row: Row, task_id: str) -> bool:
 
 
 async def reply_to(log: Log, accepted: Accepted) -> Row | None:
-    """The answer by a message alone; None as soon as the agent does anything else."""
+    """The answer by a message alone; None as soon as the agent does anything else, and once it is archived."""
     async for batch in tail(log, accepted.session_id, Position(accepted.seq)):
         for row in batch.rows:
+            if row.type == SNAPSHOT:
+                return None
             if row.task_id == accepted.task_id and row.sub == 0 and row.type != "turn_started":
                 return row if direct_message(row) else None
     return None

@@ -1,5 +1,6 @@
 """Tasks as callers see them: found by (agent, principal), folded from the log on demand.
 
+Files stand in folds and snapshots as references, and are put in (`files`) when a task is handed out.
 The fold of a long task that rests (it has ended, or waits for input) is kept in its row as long as it is the whole story.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound, Unavailable
+from gateway.files.shown import Shown
 from gateway.log.models import ANSWERED, EventRow, Task
 from gateway.log.rows import Position
 from gateway.log.store import read
@@ -57,8 +59,8 @@ class Place:
 
 
 class Tasks:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, files: Shown) -> None:
+        self._database, self.files = database, files
 
     async def get(self, caller: Caller, task_id: str) -> Found:
         """The task as it is. Raises NotFound for a wrong id, and for a task that is not the caller's."""
@@ -71,22 +73,31 @@ class Tasks:
         found, keep = await self._database.read(op)
         if keep:
             await self._keep(found.task, found.position.seq)
-        return found
+        return replace(found, task=await self.files.task(found.task))
 
     async def at(self, task_id: str, seq: int) -> Json:
         """The task as it was right after its event `seq`."""
 
-        def op(conn: Connection) -> tuple[Json, bool]:
-            row = conn.execute(select(_task).where(_task.c.id == task_id)).one()
-            if row.snapshot is not None and row.snapshot_seq == seq:
-                return row.snapshot, False
-            fold, _ = _fold(conn, row, seq)
-            return fold.task, _worth_keeping(row, seq)
-
-        task, keep = await self._database.read(op)
+        task, keep = await self._database.read(lambda conn: _at(conn, task_id, seq))
         if keep:
             await self._keep(task, seq)
-        return task
+        return await self.files.task(task)
+
+    async def kept(self, task_id: str, floor: int) -> Found | None:
+        """The task as it was kept, if its events up to `floor` went into the archive."""
+        query = select(_task).where(_task.c.id == task_id, _task.c.first_seq <= floor, _task.c.snapshot.is_not(None))
+        row = await self._database.read(lambda conn: conn.execute(query).first())
+        if row is None:
+            return None
+        task = await self.files.task(row.snapshot)
+        return Found(task, row.state, row.session_id, Position(row.snapshot_seq))
+
+    async def freeze(self, session_id: str) -> None:
+        """Keep the folds of all tasks of a session that rest: its events are about to go."""
+        unkept = select(_task.c.id, _task.c.snapshot_seq).where(_task.c.session_id == session_id, _task.c.snapshot.is_(None))
+        for row in await self._database.read(lambda conn: conn.execute(unkept.where(_task.c.state.not_in(ACTIVE))).all()):
+            task = await self._database.read(lambda conn, row=row: _at(conn, row.id, row.snapshot_seq)[0])  # type: ignore[misc]
+            await self._database.write(lambda conn, row=row, task=task: _keep(conn, task, row.snapshot_seq))  # type: ignore[misc]
 
     async def _keep(self, task: Json, seq: int) -> None:
         with suppress(Unavailable):  # it saves the next reader the fold, no more
@@ -104,7 +115,8 @@ class Tasks:
             where.append(_task.c.state == _STATE_OF.get(state, state))
         if since_us:
             where.append(_task.c.updated_at >= since_us)
-        return await self._database.read(lambda conn: _list(conn, where, limit, token))
+        tasks, token, total = await self._database.read(lambda conn: _list(conn, where, limit, token))
+        return await self.files.tasks(tasks), token, total
 
     async def place(self, caller: Caller, task_id: str, seq: int) -> Place:
         """Where somebody stands who has read a task up to `seq`; as cheap for a long task as for a short one."""
@@ -146,6 +158,15 @@ def _folded(conn: Connection, row: Any) -> Found:
         return Found(fold.task, row.state, row.session_id, position)
     task = row.snapshot or _fold(conn, row, row.snapshot_seq)[0].task
     return Found(task, row.state, row.session_id, Position(row.snapshot_seq))
+
+
+def _at(conn: Connection, task_id: str, seq: int) -> tuple[Json, bool]:
+    """A task as it was after `seq`, and whether that is worth keeping."""
+    row = conn.execute(select(_task).where(_task.c.id == task_id)).one()
+    if row.snapshot is not None and row.snapshot_seq == seq:
+        return row.snapshot, False
+    fold, _ = _fold(conn, row, seq)
+    return fold.task, _worth_keeping(row, seq)
 
 
 def _worth_keeping(row: Any, seq: int) -> bool:

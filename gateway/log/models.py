@@ -28,6 +28,8 @@ class Session(SQLModel, table=True):
     principal: str
     status: str = "queued"  # queued, running, awaiting_input, idle, failed, archived
     fence: int = 0
+    # The last event that went from the log into the archive.
+    floor_seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     # What the runtime wants remembered, by runtime: {"claude": {"native_session": id, "memory": {...}}}
     native: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     limits: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # beside its agent's

@@ -4,8 +4,10 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import gateway.deliver.models  # fills the metadata
+import gateway.files.models
 import gateway.idempotency
-import gateway.log.models  # noqa: F401
+import gateway.log.models
+import gateway.retention.models  # noqa: F401
 import registry.models  # noqa: F401
 
 connection = context.config.attributes["connection"]

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004_limits"
-down_revision = "0004_placement"
+revision = "0007_limits"
+down_revision = "0006_file"
 
 
 def upgrade() -> None:
