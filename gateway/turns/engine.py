@@ -26,6 +26,7 @@ from gateway.settings import Settings
 from gateway.turns import inbox, orders, queue
 from gateway.turns.asked import Asked, asked_of
 from gateway.turns.launching import Place
+from gateway.turns.limits import stricter
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec, Inbound
 
@@ -250,6 +251,7 @@ class Engine:
             return self.load_agent(conn, turn.agent_id, turn.agent_version), asked_of(conn, turn)
 
         spec, asked = await self.log.database.read(load)
+        spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
