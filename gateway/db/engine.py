@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 from sqlalchemy import make_url
 
-from gateway.db.jobs import Backend, Job, Operation, T
+from gateway.db.jobs import Backend, Heard, Job, Operation, T
 from gateway.errors import Unavailable, UsageError
 
 
@@ -62,6 +62,24 @@ class Database:
     async def read(self, op: Operation[T]) -> T:
         """Run `op` on a connection of its own, in a snapshot."""
         return await self._backend.read(op)
+
+    # -- other processes on the same database
+
+    def hear(self, heard: Heard) -> None:
+        """Have `heard` called with what other processes `tell`; with nothing when something may have been missed."""
+        self._backend.heard = heard
+
+    def tell(self, word: str) -> None:
+        """Hint to the other processes that something was committed. They may not get it: it is never the data."""
+        self._backend.tell(word)
+
+    async def appear(self, name: str) -> None:
+        """Be seen alive under a name by every process until this one closes the database or dies."""
+        await self._backend.appear(name)
+
+    async def alive(self, names: Sequence[str]) -> set[str]:
+        """Which of these are alive, or may be. Raises Unavailable."""
+        return await self._backend.alive(names)
 
 
 def _backend(url: str) -> Backend:

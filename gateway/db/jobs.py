@@ -37,8 +37,13 @@ class Job:
             self.future.set_result(self.result)
 
 
+Heard = Callable[[Sequence[str]], None]
+
+
 class Backend(Protocol):
     """One kind of database, behind `Database`."""
+
+    heard: Heard
 
     async def start(self) -> None: ...
 
@@ -47,6 +52,12 @@ class Backend(Protocol):
     def submit(self, job: Job, beside: bool) -> None: ...
 
     async def read(self, op: Operation[T]) -> T: ...
+
+    def tell(self, word: str) -> None: ...
+
+    async def appear(self, name: str) -> None: ...
+
+    async def alive(self, names: Sequence[str]) -> set[str]: ...
 
 
 def run_all(conn: Connection, jobs: Sequence[Job]) -> None:

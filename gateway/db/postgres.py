@@ -25,7 +25,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.db.jobs import Job, Operation, T, run_all, transaction
+from gateway.db.jobs import Heard, Job, Operation, T, run_all, transaction
+from gateway.db.line import ALIVE, Line, key_of
 from gateway.db.migrate import upgrade
 from gateway.errors import Unavailable
 
@@ -34,6 +35,8 @@ WRITERS = 5  # transactions beside that one
 READERS = 4
 TRIES = 5  # of a transaction the database asks to try again
 OUTCOME_SECONDS = 60.0  # for the database to come back and tell what became of a commit
+APPEAR_SECONDS = 10.0
+SETTLE_SECONDS = 5.0  # after its own start the server knows nobody yet
 HINT = "Look at the database server, and at SWITCHBOARD_DATABASE_URL."
 
 _ORDERLY, _SCHEMA = 7301, 7302  # advisory locks: one writes after another; one migrates
@@ -58,13 +61,27 @@ class Postgres:
         self._orderly = False  # somebody works on `_waiting`
         self._writers, self._readers = asyncio.Semaphore(WRITERS), asyncio.Semaphore(READERS)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._line = Line(url)
+        self._line_task: asyncio.Task[None] | None = None
+
+    @property
+    def heard(self) -> Heard:
+        return self._line.heard
+
+    @heard.setter
+    def heard(self, heard: Heard) -> None:
+        self._line.heard = heard
 
     async def start(self) -> None:
         engine = _engine(self._url, {"application_name": "switchboard"}, poolclass=NullPool)
         async with _errors(), engine.connect() as conn:
             await conn.run_sync(_upgrade)
+        self._line_task = asyncio.get_running_loop().create_task(self._line.run())
 
     async def aclose(self) -> None:
+        if self._line_task is not None:
+            self._line_task.cancel()
+            await asyncio.wait([self._line_task])
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._engine.dispose()
@@ -100,6 +117,20 @@ class Postgres:
 
         async with self._readers, _errors():
             return await self._until_it_works(lambda: self._once(snapshot))
+
+    # -- other processes
+
+    def tell(self, word: str) -> None:
+        self._line.tell(word)
+
+    async def appear(self, name: str) -> None:
+        with anyio.move_on_after(APPEAR_SECONDS):
+            await self._line.appear(name)
+            return
+        raise Unavailable("The database did not answer: no direct connection to it could be made.", HINT)
+
+    async def alive(self, names: Sequence[str]) -> set[str]:
+        return await self.read(lambda conn: _alive(conn, names))
 
     # -- writing
 
@@ -188,6 +219,16 @@ def _unclean(conn: AsyncConnection) -> bool:
         return False
     driver: Any = conn.sync_connection.connection.driver_connection
     return bool(driver.is_closed() or driver.is_in_transaction())
+
+
+def _alive(conn: Connection, names: Sequence[str]) -> set[str]:
+    up = conn.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())").scalar_one()
+    if up < SETTLE_SECONDS:
+        return set(names)
+    database = "SELECT oid FROM pg_database WHERE datname = current_database()"
+    locks = f"SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = {ALIVE} AND granted"
+    keys = set(conn.exec_driver_sql(f"{locks} AND database = ({database})").scalars())
+    return {name for name in names if key_of(name) in keys}
 
 
 def _worth_another_try(exc: DBAPIError) -> bool:

@@ -8,23 +8,25 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import anyio
 import anyio.to_thread
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from gateway.db.jobs import Job, Operation, T, run_all, transaction
+from gateway.db.jobs import Heard, Job, Operation, T, run_all, transaction
 from gateway.db.migrate import upgrade
+from gateway.db.presence import Presence
 from gateway.errors import SwitchboardError, Unavailable
 
 MAX_BATCH = 256  # operations of one commit
 READERS = 4  # threads that read
+LOOK_SECONDS = 0.05  # how soon what other processes write is noticed
 
 
 class Sqlite:
@@ -33,11 +35,15 @@ class Sqlite:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: anyio.CapacityLimiter | None = None
+        self._presence = Presence(Path(make_url(url).database or "").resolve().parent / "workers")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.heard: Heard = lambda words: None
 
     async def start(self) -> None:
         self._readers = anyio.CapacityLimiter(READERS)
-        await anyio.to_thread.run_sync(self._upgrade)
-        self._thread = threading.Thread(target=self._write_loop, name="switchboard-writer", daemon=True)
+        self._loop = asyncio.get_running_loop()
+        writer = await anyio.to_thread.run_sync(self._open)
+        self._thread = threading.Thread(target=self._write_loop, args=(writer,), name="switchboard-writer", daemon=True)
         self._thread.start()
 
     async def aclose(self) -> None:
@@ -45,6 +51,7 @@ class Sqlite:
             self._jobs.put(None)
             await anyio.to_thread.run_sync(self._thread.join)
             self._thread = None
+        self._presence.leave()
         self._engine.dispose()
 
     def submit(self, job: Job, beside: bool) -> None:
@@ -57,34 +64,78 @@ class Sqlite:
         with _errors(), self._engine.connect() as conn, transaction(conn, "BEGIN"):
             return op(conn)
 
-    def _upgrade(self) -> None:
-        with _errors(), self._engine.connect() as conn, transaction(conn, "BEGIN IMMEDIATE"):
-            upgrade(conn)
+    def _open(self) -> Connection:
+        """The writer's connection, once the schema is up to date."""
+        with _errors():
+            conn = self._engine.connect()
+            try:
+                with transaction(conn, "BEGIN IMMEDIATE"):
+                    upgrade(conn)
+            except BaseException:
+                conn.close()
+                raise
+            return conn
+
+    # -- other processes
+
+    def tell(self, word: str) -> None:
+        """They look at the file."""
+
+    async def appear(self, name: str) -> None:
+        self._presence.appear(name)
+
+    async def alive(self, names: Sequence[str]) -> set[str]:
+        return self._presence.alive(names)
 
     # -- the writer thread
 
-    def _write_loop(self) -> None:
-        stopping = False
+    def _write_loop(self, conn: Connection) -> None:
+        stopping, version = False, _version(conn)
         while not stopping:
-            batch = [self._jobs.get()]
-            while len(batch) < MAX_BATCH and not self._jobs.empty():
-                batch.append(self._jobs.get())
+            batch = self._batch()
             jobs = [job for job in batch if job is not None]
             stopping = len(jobs) < len(batch)
             if jobs:
-                self._commit(jobs)
+                self._commit(conn, jobs)
                 _settle(jobs)
+            before, version = version, _version(conn)
+            if version != before:
+                self._hear()
+        conn.close()
 
-    def _commit(self, jobs: list[Job]) -> None:
+    def _batch(self) -> list[Job | None]:
+        """What waits; [] when nothing has come for a while."""
+        batch: list[Job | None] = []
+        with suppress(Empty):
+            batch.append(self._jobs.get(timeout=LOOK_SECONDS))
+            while len(batch) < MAX_BATCH:
+                batch.append(self._jobs.get_nowait())
+        return batch
+
+    def _hear(self) -> None:
+        """Another process has written."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.heard, [])
+
+    def _commit(self, conn: Connection, jobs: list[Job]) -> None:
         try:
-            with _errors(), self._engine.connect() as conn, transaction(conn, "BEGIN IMMEDIATE"):
+            with _errors(), transaction(conn, "BEGIN IMMEDIATE"):
                 run_all(conn, jobs)
         except BaseException as exc:
             if len(jobs) == 1:
                 jobs[0].error = exc
                 return
             for job in jobs:
-                self._commit([job])
+                self._commit(conn, [job])
+
+
+def _version(conn: Connection) -> int:
+    """A number that changes when another process has committed; our own commits on this connection do not change it."""
+    with suppress(DBAPIError):
+        version: int = conn.exec_driver_sql("PRAGMA data_version").scalar_one()
+        return version
+    return 0
 
 
 def _settle(jobs: list[Job]) -> None:
