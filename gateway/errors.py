@@ -5,7 +5,8 @@
     │   ├── InvalidParams
     │   ├── ModelMismatch     the runtime cannot drive this model
     │   ├── TooLarge
-    │   └── WrongMethod       of HTTP, for a path that takes others
+    │   ├── WrongMethod       of HTTP, for a path that takes others
+    │   └── UnsupportedType   a media type that the agent does not take
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
     │   └── KeyReused         an idempotency key that stands for another request
@@ -69,6 +70,10 @@ class WrongMethod(UsageError):
     code = "wrong_method"
 
 
+class UnsupportedType(UsageError):
+    code = "unsupported_type"
+
+
 class NotFound(SwitchboardError):
     code = "not_found"
 
@@ -118,6 +123,7 @@ TABLE: dict[str, Codes] = {
     "model_mismatch": Codes(-32602, 422, 2),
     "too_large": Codes(-32602, 413, 2),
     "wrong_method": Codes(-32600, 405, 2),
+    "unsupported_type": Codes(-32602, 415, 2),
     "not_found": Codes(-32010, 404, 1),
     "conflict": Codes(-32011, 409, 1),
     "key_reused": Codes(-32016, 422, 2),
