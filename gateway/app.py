@@ -135,7 +135,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         await database.start()
         try:
             hello = await agents.welcome(runtimes)
-            log_.info("started", url=settings.url, database=settings.database, hello=hello)
+            log_.info("started", url=settings.url, database=database.name, hello=hello)
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)

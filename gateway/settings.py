@@ -26,7 +26,9 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("switchboard"),
         description="Where the database, the owner key and the sessions' journals are kept.",
     )
-    database_url: str = Field("", description="SQLAlchemy URL. Default: SQLite in the data directory.")
+    database_url: str = Field(
+        "", description="`sqlite:///PATH` or `postgresql://USER@HOST/NAME`. Default: SQLite in the data directory."
+    )
     concurrency: int = Field(16, ge=1, le=1024, description="Turns that run at the same time in this process.")
     turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
     stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
