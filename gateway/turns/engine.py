@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import anyio
 import anyio.abc
@@ -22,7 +21,6 @@ from gateway.clock import new_id
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.files import rows
 from gateway.files.store import Store
-from gateway.log.rows import Batch
 from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import inbox, orders, queue
@@ -121,19 +119,13 @@ class Engine:
 
     async def cancel(self, task_id: str) -> None:
         """End a task as canceled, with what waits in it. When this returns it has ended, and its process is gone."""
-        turn: Any = None
-
-        def op(conn: Connection) -> list[Batch]:
-            nonlocal turn
-            batches = queue.cancel_waiting(conn, task_id)
-            turn = orders.unended(conn, task_id)  # in the same moment: one that ends right after was not canceled
-            return batches
-
         while True:  # once more after each turn: a message that came meanwhile may have begun the next
-            await self.log.write(op)
-            if turn is None:
+            await self.log.write(lambda conn: queue.cancel_waiting(conn, task_id))
+            look = lambda conn: (orders.unended(conn, task_id), queue.is_over(conn, task_id))  # noqa: E731
+            turn, over = await self.log.database.read(look)
+            if turn is None and over:
                 return
-            if turn.state == "running":
+            if turn is not None and turn.state == "running":
                 await self._until_ended(turn.id)
 
     async def interrupt(self, session_id: str) -> str | None:
