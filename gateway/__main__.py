@@ -1,4 +1,4 @@
-"""`python -m gateway`: serve. What `switchboard serve` runs."""
+"""`python -m gateway`: serve. What `switchboard serve` runs; with `worker` behind it, what `switchboard worker` runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.settings import Settings
 from gateway.telemetry import configure
 
 NOT_STARTED = 3  # as uvicorn has it
-GRACE_SECONDS = 5  # how long open streams may go on when the gateway is asked to stop
+GRACE_SECONDS = 5  # how long open streams may go on after the last turn, when the gateway is asked to stop
 
 
 def main() -> int:

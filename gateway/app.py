@@ -6,7 +6,7 @@
       -> a2a.handler             checks the message and hands it in
       -> files.intake            its files are checked and stored before anything names them
       -> turns.engine.accept     stored with its queued turn in one transaction, before anything is answered
-      -> turns.engine (worker)   claims the turn under a new fence
+      -> turns.worker            claims the turn under a new fence
       -> turns.runner            starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
                                  line it prints to the runtime's dialogue; events go to
       -> log.store.append        numbered and committed, then
@@ -22,6 +22,7 @@ Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a third of a unary call, and nobody reads it
@@ -40,7 +41,6 @@ from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
 from adapters.profile import Profile
-from adapters.registration import profiles
 from gateway.a2a.admission import Admission
 from gateway.a2a.discovery import routes as discovery_routes
 from gateway.a2a.handler import Handler
@@ -48,13 +48,13 @@ from gateway.a2a.published import Cards
 from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
 from gateway.a2a.tasks import Tasks
-from gateway.agents import Agents, face_of
+from gateway.agents import face_of
 from gateway.astray import astray
 from gateway.auth import oidc
 from gateway.auth.callers import Callers, Pepper, Rates
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
-from gateway.db.engine import Database
+from gateway.core import Core
 from gateway.deliver import outbox
 from gateway.deliver.guard import Guard
 from gateway.deliver.sender import Sender
@@ -66,34 +66,28 @@ from gateway.files.http import routes as files_routes
 from gateway.files.intake import Intake
 from gateway.files.links import Links
 from gateway.files.shown import Shown
-from gateway.files.store import Disk
 from gateway.files.sweep import sweep_forever
-from gateway.log.store import Log
 from gateway.log.tail import watch
-from gateway.owner.border import load_card_keys, load_secrets
+from gateway.owner.border import load_card_keys
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.retention.keeper import Keeper
 from gateway.settings import Settings
-from gateway.turns.engine import Engine
 
 log_ = structlog.get_logger("switchboard")
 
 
 def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None) -> Starlette:
     """The gateway as an ASGI application; API and worker in one. Raises SwitchboardError if it cannot be set up."""
-    runtimes = runtimes if runtimes is not None else profiles(conformance=settings.conformance)
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.database)
-    secrets = load_secrets(settings)
-    agents = Agents(database, secrets)
+    core = Core.of(settings, runtimes)
+    database, secrets, agents, log, store, engine = (
+        core.database, core.secrets, core.agents, core.log, core.store, core.engine
+    )  # fmt: skip
     issuer = oidc.load(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
     rates = Rates(settings.anonymous_rate, settings.oidc_requests_per_minute or None)
     callers = Callers(database, Pepper.load(settings.callers_key_file), issuer, rates)
     cards = Cards(settings, load_card_keys(settings))
-    log = Log(database)
-    store, links = Disk(settings.files_dir), Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
-    engine = Engine(log, settings, runtimes, agents.spec, store)
+    links = Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
     guard = Guard.allowing(settings.allow_private_hosts)
     tasks = Tasks(database, Shown(store, links, settings.inline_file_bytes))
     push = Push(log, tasks, secrets, guard)
@@ -101,15 +95,16 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     handler = Handler(log, engine, settings, cards, tasks, push, intake)
     download = Download(database, store, links, callers, agents.may_call, settings.send_timeout)
     courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
-    log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
 
     async def engine_check() -> Check:
-        alive = engine.warden.pid is not None
+        if not settings.worker:
+            return Check("worker", True, "none in this process", required=False)
+        alive = engine.worker.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
-        return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
+        return Check("worker", alive, f"{engine.worker.active} turns run, at most {settings.concurrency}", fix)
 
     async def webhooks_check() -> Check:
         found = await database.read(outbox.counts)
@@ -122,7 +117,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         database=database,
         settings=settings,
         secrets=secrets,
-        profiles=runtimes,
+        profiles=core.runtimes,
         card=lambda record: cards.json(face_of(record)),
         card_keys=cards.keys,
         cancel=engine.cancel_session,
@@ -132,9 +127,10 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await database.start()
-        try:
-            hello = await agents.welcome(runtimes)
+        loop = asyncio.get_running_loop()
+        app.state.drain = lambda: loop.call_soon_threadsafe(engine.worker.drain)
+        async with core.opened():
+            hello = await agents.welcome(core.runtimes)
             log_.info("started", url=settings.url, database=database.name, hello=hello)
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
@@ -145,9 +141,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
                 async with grpc:
                     yield
                 group.cancel_scope.cancel()
-        finally:
-            await database.aclose()
-            log_.info("stopped")
+        log_.info("stopped")
 
     routes = [
         Route("/health", health, methods=["GET"]),

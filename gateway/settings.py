@@ -30,6 +30,13 @@ class Settings(BaseSettings):
         "", description="`sqlite:///PATH` or `postgresql://USER@HOST/NAME`. Default: SQLite in the data directory."
     )
     concurrency: int = Field(16, ge=1, le=1024, description="Turns that run at the same time in this process.")
+    worker: bool = Field(True, description="Run turns in this process. Where it is off, others on the same database do.")
+    lease_seconds: float = Field(
+        6, ge=0.5, le=300, description="A turn whose worker was not heard of for so long is taken over by another."
+    )
+    drain_seconds: float = Field(
+        5, ge=0, le=3600, description="How long running turns may go on when the gateway is asked to stop."
+    )
     turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
     stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
     stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")

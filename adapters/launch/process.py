@@ -20,13 +20,15 @@ from signal import SIGKILL
 
 import anyio
 
+from adapters.launch import warden_main
 from adapters.launch.lines import Line, LineReader, Ready, Tail
 from adapters.launch.warden import Exited, LaunchError, Link, connect
 
-__all__ = ["Exited", "LaunchError", "Process", "Warden"]
+__all__ = ["Exited", "LaunchError", "Process", "Warden", "kill_leftovers"]
 
 NOFILE = 512  # open files of a child
 SPAWN_TIMEOUT = 30.0
+_NO_MARK = -2  # no process carries it: leftovers are known by their environment
 
 
 class Warden:
@@ -175,6 +177,11 @@ class Process:
         self._stderr.finish()
         self._answered.set()
         self._over.set()
+
+
+def kill_leftovers(tag: str) -> int:
+    """Kill what is left of a tag on this machine, whoever started it. Answers how many processes were found."""
+    return warden_main.sweep({_NO_MARK: tag})
 
 
 def _explained(error: LaunchError, command: str, cwd: str) -> LaunchError:

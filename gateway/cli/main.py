@@ -18,7 +18,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.keys import keys
 from gateway.cli.output import Output, prepare
 from gateway.cli.runtimes import runtimes
-from gateway.cli.serve import serve
+from gateway.cli.serve import serve, worker
 from gateway.cli.sessions import sessions
 from gateway.cli.shell import Group, flush
 from gateway.cli.talk import CTRL_C, call, chat
@@ -47,7 +47,7 @@ def cli() -> None:
     """Publish agents as A2A endpoints and choose what they run on."""
 
 
-for command in (serve, agent, callers, call, chat, sessions, webhooks, runtimes, keys, doctor):
+for command in (serve, worker, agent, callers, call, chat, sessions, webhooks, runtimes, keys, doctor):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`switchboard serve`: become the gateway, with the given options as its `SWITCHBOARD_*` environment.
+"""`switchboard serve` and `worker`: become the gateway, with the given options as its `SWITCHBOARD_*` environment.
 
 Options and their help are made from `gateway.settings`, so that a setting without an option cannot be.
 """
@@ -26,14 +26,26 @@ class Serve(Command):
 
 @click.command("serve", cls=Serve, examples=("switchboard serve", "switchboard serve --port 8080 --data-dir ./data"))
 def serve(**options: str | None) -> None:
-    """Run the gateway in this terminal.
+    """Run the gateway in this terminal; it runs turns too, unless --no-worker.
 
     Every option can also be set in the environment: --data-dir is SWITCHBOARD_DATA_DIR.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    _become(module_command("gateway"), options)
+
+
+@click.command("worker", cls=Serve, examples=("switchboard worker --concurrency 32", "switchboard worker --data-dir /mnt/data"))
+def worker(**options: str | None) -> None:
+    """Run turns in this terminal, and answer nobody.
+
+    It works for every gateway on the same database; it needs the same data directory, keys and settings as they have.
+    """
+    _become([*module_command("gateway"), "worker"], options)
+
+
+def _become(command: list[str], options: dict[str, str | None]) -> None:
+    given = {name: str(value) for name, value in options.items() if value is not None}
     _check(given)
     flush()
-    command = module_command("gateway")
     os.execve(command[0], command, os.environ | {f"SWITCHBOARD_{name.upper()}": value for name, value in given.items()})
 
 
@@ -41,9 +53,14 @@ def serve(**options: str | None) -> None:
 def _options() -> tuple[click.Parameter, ...]:
     from gateway.settings import Settings
 
-    return tuple(
-        click.Option([_flag(name)], metavar=_metavar(field), help=_help(field)) for name, field in Settings.model_fields.items()
-    )
+    return tuple(_option(name, field) for name, field in Settings.model_fields.items())
+
+
+def _option(name: str, field: FieldInfo) -> click.Option:
+    if field.default is True:
+        flags = f"{_flag(name)}/{_flag(name).replace('--', '--no-', 1)}"
+        return click.Option([flags], default=None, help=_help(field))
+    return click.Option([_flag(name)], metavar=_metavar(field), help=_help(field))
 
 
 def _flag(name: str) -> str:

@@ -69,9 +69,12 @@ class Database:
         """Have `heard` called with what other processes `tell`; with nothing when something may have been missed."""
         self._backend.heard = heard
 
-    def tell(self, word: str) -> None:
-        """Hint to the other processes that something was committed. They may not get it: it is never the data."""
-        self._backend.tell(word)
+    def tell(self, topic: str, detail: str = "") -> None:
+        """Hint to the other processes that something was committed; they hear `topic@detail`, or of a topic only the last.
+
+        They may not get it: it is never the data.
+        """
+        self._backend.tell(topic, detail)
 
     async def appear(self, name: str) -> None:
         """Be seen alive under a name by every process until this one closes the database or dies."""

@@ -32,14 +32,14 @@ class Line:
     def __init__(self, url: str) -> None:
         self._url = url
         self._me = secrets.token_hex(4)
-        self._told: dict[str, None] = {}
+        self._told: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._name: str | None = None
         self._alive = asyncio.Event()
         self.heard: Heard = lambda words: None
 
-    def tell(self, word: str) -> None:
-        self._told[word] = None
+    def tell(self, topic: str, detail: str) -> None:
+        self._told[topic] = detail
         self._wake.set()
 
     async def appear(self, name: str) -> None:
@@ -78,7 +78,7 @@ class Line:
         self._alive.set()
 
     async def _send(self, conn: Any) -> None:
-        words, self._told = list(self._told), {}
+        words, self._told = [f"{topic}@{detail}" for topic, detail in self._told.items()], {}
         for payload in _payloads(words):
             await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{self._me} {payload}")
 

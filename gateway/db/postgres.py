@@ -120,8 +120,8 @@ class Postgres:
 
     # -- other processes
 
-    def tell(self, word: str) -> None:
-        self._line.tell(word)
+    def tell(self, topic: str, detail: str) -> None:
+        self._line.tell(topic, detail)
 
     async def appear(self, name: str) -> None:
         with anyio.move_on_after(APPEAR_SECONDS):

@@ -78,7 +78,7 @@ class Sqlite:
 
     # -- other processes
 
-    def tell(self, word: str) -> None:
+    def tell(self, topic: str, detail: str) -> None:
         """They look at the file."""
 
     async def appear(self, name: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import anyio
 from sqlalchemy import BigInteger, BindParameter, Connection, bindparam, insert, select, tuple_
 
 from adapters.events import Event
@@ -140,6 +141,7 @@ class Log:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.hub = Hub()
+        self.missed = anyio.Event()  # others wrote, and nobody knows where
         self.within: list[Callable[[Connection, Batch], None]] = []
         self.after: list[Callable[[Batch], None]] = [self.hub.publish]
 
@@ -164,6 +166,10 @@ class Log:
         for batch in batches:
             for call in self.after:
                 call(batch)
+
+    def look(self) -> None:
+        """Have the sessions that are read looked at now: others have written, and nobody knows where."""
+        self.missed.set()
 
     async def read(self, session_id: str, after: Position, limit: int = 1000) -> list[Row]:
         return await self.database.read(lambda conn: read(conn, session_id, after, limit))

@@ -76,7 +76,9 @@ async def _page(log: Log, channel: Channel, session_id: str, position: Position)
 async def watch(log: Log) -> None:
     """Look for what others wrote into the sessions that are read here. Runs until cancelled."""
     while True:
-        await anyio.sleep(POLL_SECONDS)
+        with anyio.move_on_after(POLL_SECONDS):
+            await log.missed.wait()
+        log.missed = anyio.Event()
         sessions = log.hub.sessions()
         for start in range(0, len(sessions), ASK):
             try:

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from gateway.log.models import ANSWERED, EventRow, Session, Task
-from gateway.turns.queue import Claimed, messages
+from gateway.turns.leases import Claimed
+from gateway.turns.queue import messages
 from gateway.turns.spec import prompt_of
 
 Json = dict[str, Any]

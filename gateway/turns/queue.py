@@ -7,7 +7,7 @@
     session  queued -> running -> idle | awaiting_input | failed -> queued ...
 
 A turn stays `running` until its process is gone, even when its `done` stands in the log already: the next turn of the
-session works in the same journal. The turn row is the lease; a claim raises the session's fence.
+session works in the same journal. The turn row is the lease (`turns.leases`); a claim raises the session's fence.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, union_all, update
@@ -28,7 +28,8 @@ from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries, locked
-from gateway.turns import orders
+from gateway.turns import leases, orders
+from gateway.turns.leases import Claimed
 from gateway.turns.limits import added
 from gateway.turns.spec import Inbound
 
@@ -61,11 +62,10 @@ _ADD_SESSION, _ADD_TASK, _ADD_TURN = insert(_session), insert(_task), insert(_tu
 _SET_SESSION = update(_session).where(_session.c.id == _KEY)
 _SET_TASK = update(_task).where(_task.c.id == _KEY)
 _SET_TURN = update(_turn).where(_turn.c.id == _KEY)
-_RAISE_FENCE = _SET_SESSION.values(fence=_session.c.fence + 1)
 _SHOW_QUEUED = _SET_SESSION.where(_session.c.status != "running")
-_END_HELD = _SET_TURN.where(_turn.c.fence == bindparam("held_fence"))
 _SESSION = select(_session).where(_session.c.id == _KEY)
 _QUEUED = select(func.count()).where(_turn.c.state == "queued")
+_SOME_WAIT = select(_turn.c.id).where(_turn.c.state == "queued").limit(1)
 _QUEUED_OF_TASK = _QUEUED.where(_turn.c.task_id == _KEY)
 _DROP_QUEUED_OF_TASK = update(_turn).where(_turn.c.task_id == _KEY, _turn.c.state == "queued")
 _LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _KEY)
@@ -96,22 +96,6 @@ class Accepted:
     batch: Batch
     steers: str | None = None  # the running turn it is to join
     direct: bool = False  # its answer may be a message alone
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A turn this worker holds, under a fence."""
-
-    id: str
-    session_id: str
-    task_id: str
-    attempt: int
-    fence: int
-    agent_id: str
-    agent_version: int
-    native: dict[str, Any]
-    limits: dict[str, Any] = field(default_factory=dict)  # the session's own
-    spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
 
 
 def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:
@@ -189,37 +173,23 @@ def version_of(conn: Connection, session_id: str | None) -> int | None:
     return found
 
 
-def claim(conn: Connection, owner: str, limit: int) -> list[Claimed]:
+def claim(conn: Connection, owner: str, limit: int, lease_seconds: float) -> list[Claimed]:
     """Take up to `limit` queued turns, oldest first, none of a session that has one running."""
-    return [_begin(conn, _take(conn, row, owner)) for row in conn.execute(_CLAIMABLE, {"most": limit}).all()]
+    rows = conn.execute(_CLAIMABLE, {"most": limit}).all()
+    return [_begin(conn, leases.take(conn, row, owner, lease_seconds)) for row in rows]
+
+
+def some_wait(conn: Connection) -> bool:
+    return conn.execute(_SOME_WAIT).first() is not None
 
 
 def _begin(conn: Connection, turn: Claimed) -> Claimed:
     now = now_us()
-    conn.execute(_SET_TURN, {"key": turn.id, "state": "running", "started_at": now})
+    conn.execute(_SET_TURN, {"key": turn.id, "state": "running"})
     conn.execute(_SET_TASK, {"key": turn.task_id, "state": "working", "updated_at": now})
     spent = {**turn.spent, "turns": turn.spent.get("turns", 0) + 1}
     conn.execute(_SET_SESSION, {"key": turn.session_id, "status": "running", "spent": spent})
     return replace(turn, spent=spent)
-
-
-def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
-    """Make `owner` the one that holds a turn, under a new fence. Nobody's state changes by it."""
-    conn.execute(_RAISE_FENCE, {"key": turn.session_id})
-    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
-    conn.execute(_SET_TURN, {"key": turn.id, "attempt": turn.attempt + 1, "fence": session.fence, "owner": owner})
-    return Claimed(
-        id=turn.id,
-        session_id=turn.session_id,
-        task_id=turn.task_id,
-        attempt=turn.attempt + 1,
-        fence=session.fence,
-        agent_id=session.agent_id,
-        agent_version=session.agent_version,
-        native=session.native,
-        limits=session.limits or {},
-        spent=session.spent or {},
-    )
 
 
 def messages(conn: Connection, turn_id: str) -> list[str]:
@@ -275,11 +245,6 @@ def _is_all(conn: Connection, turn: Claimed) -> bool:
     return turns == 1 and all(json.loads(body).get("direct") for body in messages(conn, turn.id))
 
 
-def release(conn: Connection, turn: Claimed) -> None:
-    """The turn's process is gone: the session is free for its next turn."""
-    conn.execute(_END_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "ended", "ended_at": now_us()})
-
-
 def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
     """End a task none of whose turns runs yet. Answers no batch if one runs: then its runner has to end it."""
     locked(conn, conn.execute(select(_task.c.session_id).where(_task.c.id == task_id)).scalar_one())
@@ -311,12 +276,6 @@ def open_tasks(conn: Connection, session_id: str) -> list[str]:
     return list(conn.execute(select(_task.c.id).where(*mine).order_by(_task.c.first_seq)).scalars())
 
 
-def abandoned(conn: Connection, owner: str) -> list[Claimed]:
-    """Turns marked running by a worker that is no more, taken over under a new fence; some may have their `done`."""
-    query = select(_turn).where(_turn.c.state == "running", _turn.c.owner != owner)
-    return [_take(conn, row, owner) for row in conn.execute(query).all()]
-
-
 def has_done(conn: Connection, turn: Claimed) -> bool:
     return conn.execute(select(_turn.c.yield_reason).where(_turn.c.id == turn.id)).scalar() is not None
 
@@ -346,5 +305,5 @@ def end_abandoned(
         done = ev.done("failed", category)
         done.body["error"]["incident"] = incident
         batches.append(finish(conn, turn, [*closing, detail, done], None))
-    release(conn, turn)
+    leases.release(conn, turn)
     return batches

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -25,13 +25,14 @@ from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError, Process, Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
+from gateway.errors import Unavailable
 from gateway.files import rows
 from gateway.files.refs import Kept
 from gateway.files.store import Store
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
-from gateway.turns import queue
+from gateway.turns import leases, queue
 from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, spawn, turn_of
 from gateway.turns.limits import Meter, Over
@@ -39,6 +40,8 @@ from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
 from gateway.turns.veil import Veil
+
+RETRY_SECONDS = 0.2
 
 log_ = structlog.get_logger("switchboard.turn")
 
@@ -48,7 +51,7 @@ class Runner:
 
     def __init__(
         self,
-        turn: queue.Claimed,
+        turn: leases.Claimed,
         spec: AgentSpec,
         asked: Asked,
         profile: Profile,
@@ -64,6 +67,7 @@ class Runner:
         self.place = Place.of(settings.sessions_dir, turn.session_id)
         self.native = _Native(turn.native, spec.runtime)
         self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
+        self.begun = False
         self.process: Process | None = None
         self.cause: Cause = "exited"
         self.why = ""  # what the owner should know of the cause
@@ -85,8 +89,12 @@ class Runner:
         await self._finish(last)
         await self._leave()
         await self.stop()
-        await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
+        await self._store(self._release)
         self._report(last[-1], began)
+
+    def _release(self, conn: Connection) -> Sequence[Batch]:
+        leases.release(conn, self.turn)
+        return ()
 
     def cancel(self) -> None:
         """Ask the runtime to stop; it is made to stop if it does not within `stop_seconds`."""
@@ -138,12 +146,7 @@ class Runner:
 
     async def _attempt(self) -> list[Event]:
         """Play the turn. Answers its last events, which end in `done`; all before them are committed."""
-        self._pending.add(
-            [
-                Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system"),
-                ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}"),
-            ]
-        )
+        await self._begin()
         async with anyio.create_task_group() as group:
             group.start_soon(self._commit)
             try:
@@ -151,6 +154,15 @@ class Runner:
             finally:
                 self._pending.close()
         return last
+
+    async def _begin(self) -> None:
+        """Nothing runs before the log says so: a turn whose worker is lost before can simply be queued again."""
+        started = Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system")
+        runtime = ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}")
+        first = entries([started, runtime], task_id=self.turn.task_id, turn_id=self.turn.id)
+        self.events += len(first)
+        await self._store(lambda conn: [leases.begin(conn, self.turn, first)])
+        self.begun = True
 
     async def _play(self) -> list[Event]:
         await self._outbox.begin()
@@ -281,7 +293,7 @@ class Runner:
                 rows.add(conn, self.turn.session_id, self.turn.task_id, files)
                 return [queue.write_events(conn, self.turn, new, native)]
 
-            await self.log.write(op, beside=True)
+            await self._store(op)
 
     async def _finish(self, last: list[Event]) -> None:
         error = last[-1].body["error"]
@@ -296,7 +308,18 @@ class Runner:
             rows.add(conn, self.turn.session_id, self.turn.task_id, files)
             return [queue.finish(conn, self.turn, last, native)]
 
-        await self.log.write(op, beside=True)
+        await self._store(op)
+
+    async def _store(self, op: Callable[[Connection], Sequence[Batch]]) -> None:
+        """Write, however long the database is away: the worker stops all this when the turn's lease has run out."""
+        while True:
+            try:
+                await self.log.write(op, beside=True)
+            except Unavailable as exc:
+                log_.error("turn_waits_for_database", turn=self.turn.id, error=exc.message)
+                await anyio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     def _report(self, done: Event, began: float) -> None:
         error = done.body["error"] or {}

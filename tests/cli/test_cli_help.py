@@ -76,6 +76,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
     nouns = {name: set(c.commands) if isinstance(c, click.Group) else set() for name, c in cli.commands.items()}
     assert nouns == {
         "serve": set(),
+        "worker": set(),
         "agent": {"quick", "create", "list", "show", "update", "delete", "versions", "card"},
         "callers": {"add", "list", "rotate", "revoke"},
         "call": set(),

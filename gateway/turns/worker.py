@@ -1,0 +1,321 @@
+"""The worker: claims queued turns, runs them, and takes over what a dead or silent worker left.
+
+It claims a turn when told that one waits (and once a second in case nobody told it), never more than `concurrency` at
+a time. Its turns are leases (`turns.leases`) that it renews; a turn it has lost, or may have lost, it stops running and
+leaves to whoever took it. What it takes over itself goes back to the queue if it had not begun, and is ended if it had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import structlog
+from sqlalchemy import Connection
+
+from adapters.events import ErrorCategory
+from adapters.launch.process import Warden, kill_leftovers
+from adapters.profile import Profile
+from gateway.clock import new_id
+from gateway.db.jobs import Operation
+from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
+from gateway.files.store import Store
+from gateway.log.store import Log
+from gateway.settings import Settings
+from gateway.turns import inbox, leases, orders, queue
+from gateway.turns.asked import Asked, asked_of
+from gateway.turns.launching import Place
+from gateway.turns.leases import Claimed, Seen
+from gateway.turns.limits import stricter
+from gateway.turns.runner import Runner
+from gateway.turns.spec import AgentLoader, AgentSpec
+
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 0.2
+LOOK_SECONDS = 0.2  # how often turns are looked for that lost their worker
+BEATS = 3  # in the time of a lease
+PARTING_SECONDS = 5.0  # for the database to take what a worker that stops has to say
+STOPPED = "The gateway was stopped while this turn ran."
+
+log_ = structlog.get_logger("switchboard.worker")
+
+
+@dataclass(slots=True)
+class _Held:
+    """A turn this worker holds, from its claim to its end."""
+
+    turn: Claimed
+    runner: Runner | None = None
+    lease: anyio.CancelScope = field(default_factory=anyio.CancelScope)  # cancelled when it is lost
+    finished: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Worker:
+    def __init__(
+        self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader, store: Store
+    ) -> None:
+        self.log, self.settings, self.profiles, self.load_agent, self.store = log, settings, profiles, load_agent, store
+        self.name = new_id("wrk")
+        self.warden = Warden()
+        self._held: dict[str, _Held] = {}  # by turn
+        self._beaten_at = time.monotonic()
+        self._dead: set[str] = set()  # who seemed to be at the last look
+        self._work = anyio.Event()
+        self._asked = anyio.Event()
+        self._draining = anyio.Event()
+
+    @property
+    def active(self) -> int:
+        """Turns that run now."""
+        return len(self._held)
+
+    def wake(self) -> None:
+        """A turn may wait."""
+        self._work.set()
+
+    def attend(self) -> None:
+        """Something may be asked of a turn that runs."""
+        self._asked.set()
+
+    def drain(self) -> None:
+        """Claim nothing any more; `run` ends when the running turns have, or after `drain_seconds`."""
+        self._draining.set()
+        self._work.set()
+
+    async def wait(self, turn_id: str) -> None:
+        """Until a turn held here has ended; at once for any other."""
+        held = self._held.get(turn_id)
+        if held is not None:
+            await held.finished.wait()
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled or drained. What a dead worker left is taken over before anything new begins."""
+        await self.warden.start()
+        try:
+            await self.log.database.appear(self.name)
+            await self._take_over()
+            await self._take_over()
+            async with anyio.create_task_group() as group:
+                for loop in (self._attend_forever, self._beat_forever, self._take_over_forever):
+                    group.start_soon(loop)
+                task_status.started()
+                await self._claim_until_drained(group)
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.warden.aclose()
+
+    # -- claiming
+
+    async def _claim_until_drained(self, group: anyio.abc.TaskGroup) -> None:
+        told = True
+        while not self._draining.is_set():
+            self._work = anyio.Event()
+            for turn in await self._claim(self.settings.concurrency - len(self._held), told):
+                held = self._held[turn.id] = _Held(turn)
+                group.start_soon(self._run, held)
+            told = False
+            with anyio.move_on_after(POLL_SECONDS):
+                await self._work.wait()
+                told = True
+        with anyio.move_on_after(self.settings.drain_seconds):
+            for held in list(self._held.values()):
+                await held.finished.wait()
+
+    async def _claim(self, free: int, told: bool) -> list[Claimed]:
+        """Take up to `free` turns. Who was not told that any waits looks before, which costs others nothing."""
+        if free <= 0:
+            return []
+        lease = self.settings.lease_seconds
+        try:
+            if not told and not await self.log.database.read(queue.some_wait):
+                return []
+            return await self.log.database.write(lambda conn: queue.claim(conn, self.name, free, lease))
+        except SwitchboardError as exc:
+            log_.error("claim_failed", error=exc.message)
+            await anyio.sleep(RETRY_SECONDS)
+            return []
+
+    # -- orders
+
+    async def _attend_forever(self) -> None:
+        """Do what is asked of the turns held here."""
+        while True:
+            self._asked = anyio.Event()
+            try:
+                await self._attend()
+            except SwitchboardError as exc:
+                log_.error("orders_not_read", error=exc.message)
+            with anyio.move_on_after(POLL_SECONDS):
+                await self._asked.wait()
+
+    async def _attend(self) -> None:
+        runners = {id: held.runner for id, held in self._held.items() if held.runner is not None}
+        if not runners:
+            return
+        asked = await self.log.database.read(lambda conn: orders.asked(conn, list(runners)))
+        for id in asked.stop:
+            runners[id].cancel()
+        for into, waiting in asked.messages:
+            if waiting not in runners[into].given:
+                runners[into].steer(waiting, await self._text_of(runners[into].turn, waiting))
+
+    async def _text_of(self, running: Claimed, waiting: str) -> str:
+        asked = await self.log.database.read(lambda conn: asked_of(conn, running, waiting))
+        return (await self._placed(asked)).whole_prompt
+
+    async def _placed(self, asked: Asked) -> Asked:
+        """What is asked, its files put where the runtime finds them."""
+        return await inbox.placed(self.store, Place.of(self.settings.sessions_dir, asked.context_id), asked)
+
+    # -- leases
+
+    async def _beat_forever(self) -> None:
+        lease = self.settings.lease_seconds
+        while True:
+            began, held = time.monotonic(), list(self._held.values())
+            if not held or await self._beat(held, began + lease / BEATS):
+                self._beaten_at = began
+            elif time.monotonic() > self._beaten_at + lease:
+                log_.error("leases_lost", turns=len(self._held))
+                for one in self._held.values():
+                    one.lease.cancel()
+            await anyio.sleep(max(0.0, began + lease / BEATS - time.monotonic()))
+
+    async def _beat(self, held: list[_Held], until: float) -> bool:
+        """Renew the leases; those that others have taken are given up. False if the database does not take it in time."""
+        try:
+            with anyio.fail_after(max(until - time.monotonic(), 0.1)):
+                op = lambda conn: leases.beat(conn, self.name, self.settings.lease_seconds)  # noqa: E731
+                mine = await self.log.database.write(op, beside=True)
+        except (SwitchboardError, TimeoutError) as exc:
+            log_.error("beat_failed", error=str(exc))
+            return False
+        for one in held:
+            if (one.turn.id, one.turn.fence) not in mine:
+                one.lease.cancel()  # it has just ended, or somebody has taken it
+        return True
+
+    async def _take_over_forever(self) -> None:
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            await self._take_over()
+
+    async def _take_over(self) -> None:
+        try:
+            lost = await self._lost()
+            lease = self.settings.lease_seconds
+            taken = await self.log.database.write(lambda conn: leases.take_over(conn, self.name, lost, lease)) if lost else []
+        except SwitchboardError as exc:
+            log_.error("not_taken_over", error=exc.message)
+            return
+        for turn in taken:
+            log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
+            await self._settle(turn)
+
+    async def _lost(self) -> list[Seen]:
+        """Turns whose worker has died, or was not heard of for too long.
+
+        Dead is who gave no sign of life at two looks: a connection may break and be made again between them.
+        """
+        seen = await self.log.database.read(lambda conn: leases.others(conn, self.name, set(self._held)))
+        owners = {turn.owner for turn in seen} - {self.name}
+        dead = owners - await self.log.database.alive(sorted(owners)) if owners else set()
+        before, self._dead = self._dead, dead
+        return [turn for turn in seen if turn.expired or turn.owner in dead & before]
+
+    async def _settle(self, turn: Claimed) -> None:
+        """Give a turn that was taken over what is due to it."""
+        if not turn.begun:
+            await self._hand_back(turn)
+            return
+        await anyio.to_thread.run_sync(kill_leftovers, turn.id)
+        await self._abandon(turn, "The worker that ran this turn was lost.")
+
+    # -- one turn
+
+    async def _run(self, held: _Held) -> None:
+        turn = held.turn
+        try:
+            with held.lease:
+                held.runner = await self._runner(turn)
+                self._asked.set()
+                await held.runner.run()
+            if held.lease.cancelled_caught:
+                await self._give_up(held)
+        except* RuntimeUnavailable as missing:
+            await self._abandon(turn, "; ".join(map(str, missing.exceptions)), "runtime_missing")
+        except* Fenced:
+            await self._give_up(held)
+        except* Exception:
+            log_.exception("turn_broken", session=turn.session_id, turn=turn.id)
+            await self._break_off(held, "The gateway failed while this turn ran; its log has the traceback.")
+        except* anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._part(held)
+            raise
+        finally:
+            del self._held[turn.id]
+            held.finished.set()
+            self._work.set()
+
+    async def _runner(self, turn: Claimed) -> Runner:
+        def load(conn: Connection) -> tuple[AgentSpec, Asked]:
+            return self.load_agent(conn, turn.agent_id, turn.agent_version), asked_of(conn, turn)
+
+        spec, asked = await self.log.database.read(load)
+        spec = replace(spec, limits=stricter(spec.limits, turn.limits))
+        profile = self.profiles.get(spec.runtime)
+        if profile is None:
+            raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
+        asked = await self._placed(asked)
+        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings, self.store)
+
+    async def _give_up(self, held: _Held) -> None:
+        """Somebody else has the turn, or will: stop its process and say nothing."""
+        log_.warning("turn_superseded", session=held.turn.session_id, turn=held.turn.id)
+        if held.runner is not None:
+            await held.runner.stop()
+
+    async def _break_off(self, held: _Held, why: str) -> None:
+        if held.runner is not None:
+            await held.runner.stop()
+        await self._abandon(held.turn, why)
+
+    async def _part(self, held: _Held) -> None:
+        """This worker stops: a turn that has not begun is left to others, one that has is ended."""
+        with anyio.move_on_after(PARTING_SECONDS + self.settings.stop_seconds):
+            if held.runner is None or not held.runner.begun:
+                await self._hand_back(held.turn)
+            else:
+                await self._break_off(held, STOPPED)
+
+    async def _abandon(self, turn: Claimed, why: str, category: ErrorCategory = "runtime_crash") -> None:
+        """End a turn nobody runs any more."""
+        incident = new_id("inc")
+        log_.warning("turn_abandoned", session=turn.session_id, turn=turn.id, incident=incident)
+
+        await self._insist(self.log.write, lambda conn: queue.end_abandoned(conn, turn, incident, why, category))
+
+    async def _hand_back(self, turn: Claimed) -> None:
+        await self._insist(self.log.database.write, lambda conn: leases.hand_back(conn, turn))
+        self.wake()
+
+    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> None:
+        """Write for a turn. If the database refuses for the time of a lease, the turn is found again as a lost one."""
+        with anyio.move_on_after(self.settings.lease_seconds):
+            while True:
+                try:
+                    await write(op)
+                except Fenced:
+                    return
+                except SwitchboardError as exc:
+                    log_.error("turn_not_settled", error=exc.message)
+                    await anyio.sleep(RETRY_SECONDS)
+                else:
+                    return
