@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
+import anyio
 import pydantic
 import uvicorn
+from starlette.applications import Starlette
 
 from gateway.errors import SwitchboardError
 from gateway.settings import Settings
@@ -24,6 +28,11 @@ def main() -> int:
     try:
         settings = Settings()
         configure(settings)
+        if sys.argv[1:] == ["worker"]:
+            from gateway.working import work
+
+            anyio.run(work, settings)
+            return 0
         from gateway.app import create_app
         from gateway.server import config
 
@@ -40,10 +49,24 @@ def main() -> int:
         print(f"The data directory {str(settings.data_dir)!r} cannot be used: {exc}", file=sys.stderr)
         return 1
     _say_hello(settings)
-    server = uvicorn.Server(config(app, settings, timeout_graceful_shutdown=GRACE_SECONDS))
+    patience = math.ceil(settings.drain_seconds + settings.stop_seconds + GRACE_SECONDS)
+    server = _Server(config(app, settings, timeout_graceful_shutdown=patience), app)
     with suppress(KeyboardInterrupt):
         server.run()
     return 0 if server.started else NOT_STARTED
+
+
+class _Server(uvicorn.Server):
+    """Asked to stop, it lets the running turns end first, and then the streams that tell of them."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.started:
+            self._app.state.drain()
 
 
 def _say_hello(settings: Settings) -> None:

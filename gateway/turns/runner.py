@@ -311,12 +311,14 @@ class Runner:
         await self._store(op)
 
     async def _store(self, op: Callable[[Connection], Sequence[Batch]]) -> None:
-        """Write, however long the database is away: the worker stops all this when the turn's lease has run out."""
+        """Write, though the database may be away for a while. Raises Unavailable after the length of a lease."""
+        give_up = time.monotonic() + self.settings.lease_seconds
         while True:
             try:
                 await self.log.write(op, beside=True)
-            except Unavailable as exc:
-                log_.error("turn_waits_for_database", turn=self.turn.id, error=exc.message)
+            except Unavailable:
+                if time.monotonic() > give_up:
+                    raise
                 await anyio.sleep(RETRY_SECONDS)
             else:
                 return
