@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 import shutil
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import FrameType
 import anyio
 import pydantic
 import uvicorn
+from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
 
 from gateway.errors import SwitchboardError
@@ -22,6 +24,9 @@ from gateway.telemetry import configure
 
 NOT_STARTED = 3  # as uvicorn has it
 GRACE_SECONDS = 5  # how long open streams may go on after the last turn, when the gateway is asked to stop
+
+
+LAST_WORDS_SECONDS = 0.5  # for the streams to tell the end of the last turn
 
 
 def main() -> int:
@@ -62,11 +67,24 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
         super().__init__(config)
         self._app = app
+        AppStatus.enable_automatic_graceful_drain = False  # it would end the streams first
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         if self.started:
             self._app.state.drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._end_streams)
+            await super().shutdown(sockets)
+            group.cancel_scope.cancel()
+
+    async def _end_streams(self) -> None:
+        """Streams of what runs elsewhere, or of nothing: whoever reads them goes on at another gateway."""
+        await self._app.state.drained()
+        await anyio.sleep(LAST_WORDS_SECONDS)
+        AppStatus.should_exit = True
 
 
 def _say_hello(settings: Settings) -> None:

@@ -151,6 +151,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
+    app.state.drained = engine.drained
     app.state.engine, app.state.log = engine, log
     return app
 

@@ -236,6 +236,44 @@ class GatewayProcess:
         return Client(self.url, (self.data_dir / "owner.key").read_text().strip())
 
 
+@dataclass
+class WorkerProcess:
+    """A worker as its own process, for the gateways on the same data directory."""
+
+    data_dir: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir)}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "gateway", "worker"], env=env, stderr=log, stdout=log)
+        self.wait_for("working")
+
+    @property
+    def log_file(self) -> Path:
+        return self.data_dir / f"worker-{id(self)}.log"
+
+    def send(self, signal: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal)
+
+    def wait_for(self, word: str) -> None:
+        """Until the worker's log says so."""
+        deadline = time.monotonic() + 30
+        while word not in self.log_file.read_text("utf-8", "replace"):
+            assert self.process is not None
+            assert self.process.poll() is None, self.log_file.read_text("utf-8", "replace")
+            assert time.monotonic() < deadline, self.log_file.read_text("utf-8", "replace")
+            time.sleep(0.02)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(30)
+            self.process = None
+
+
 @contextmanager
 def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[GatewayProcess]:
     gateway = GatewayProcess(data_dir, env or {})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -72,7 +72,9 @@ def transaction(conn: Connection, begin: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(DBAPIError):  # the connection is gone; or the disk is full, and SQLite rolled back by itself
+        with suppress(
+            DBAPIError, PendingRollbackError
+        ):  # the connection is gone; or the disk is full, and SQLite rolled back by itself
             conn.exec_driver_sql("ROLLBACK")
         raise
     conn.exec_driver_sql("COMMIT")

@@ -79,11 +79,10 @@ class Turn(SQLModel, table=True):
     task_id: str = Field(index=True)
     ordinal: int = Field(sa_column=Column(Integer, nullable=False))  # order of turns within the session
     state: str = "queued"  # queued, running, ended
-    attempt: int = 0
+    attempt: int = 0  # the last that has begun
     fence: int = 0
     owner: str | None = None  # the worker that holds it
     lease_until: int | None = Field(default=None, sa_column=Column(BigInteger))  # and until when, unless it says so again
-    begun: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))  # a process ran
     cancel_requested: bool = False
     interrupt_requested: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
     steers: str | None = None  # the running turn its message would join; if it does not, this is the next turn

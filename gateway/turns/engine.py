@@ -135,3 +135,8 @@ class Engine:
             await self.worker.run(task_status=task_status)
         else:
             task_status.started()
+
+    async def drained(self) -> None:
+        """Until nothing runs here any more, after `worker.drain`; for as long as a drain may take where nothing did."""
+        with anyio.move_on_after(self.settings.drain_seconds + self.settings.stop_seconds):
+            await self.worker.stopped.wait()

@@ -42,14 +42,18 @@ class Claimed:
     id: str
     session_id: str
     task_id: str
-    attempt: int
+    attempt: int  # the one that may begin now
     fence: int
     agent_id: str
     agent_version: int
     native: dict[str, Any]
     limits: dict[str, Any] = field(default_factory=dict)  # the session's own
     spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
-    begun: bool = False  # an earlier holder may have started its process
+
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier holder may have started its process."""
+        return self.attempt > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
     """Make `owner` the one that holds a turn, under a new fence, for so long. Nobody's state changes by it."""
     conn.execute(_RAISE_FENCE, {"key": turn.session_id})
     session = conn.execute(_SESSION, {"key": turn.session_id}).one()
-    held = {"attempt": turn.attempt + 1, "fence": session.fence, "owner": owner, "lease_until": _until(conn, seconds)}
+    held = {"fence": session.fence, "owner": owner, "lease_until": _until(conn, seconds)}
     conn.execute(_SET, {"key": turn.id, **held})
     return Claimed(
         id=turn.id,
@@ -88,14 +92,13 @@ def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
         native=session.native,
         limits=session.limits or {},
         spent=session.spent or {},
-        begun=turn.begun,
     )
 
 
 def begin(conn: Connection, turn: Claimed, first: Sequence[Entry]) -> Batch:
     """Write the first events of an attempt. Once this is committed its process may start."""
     batch = append(conn, turn.session_id, first, turn.fence)
-    conn.execute(_SET, {"key": turn.id, "begun": True, "started_at": now_us()})
+    conn.execute(_SET, {"key": turn.id, "attempt": turn.attempt, "started_at": now_us()})
     return batch
 
 
@@ -128,7 +131,7 @@ def hand_back(conn: Connection, turn: Claimed) -> None:
     """Put a turn that has not begun back into the queue, in its old place."""
     locked(conn, turn.session_id, turn.fence)
     conn.execute(_RAISE_FENCE, {"key": turn.session_id})  # nothing that is still on its way to the log arrives
-    conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued", "attempt": turn.attempt - 1})
+    conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued"})
     conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="queued"))
 
 

@@ -68,6 +68,7 @@ class Worker:
         self._work = anyio.Event()
         self._asked = anyio.Event()
         self._draining = anyio.Event()
+        self.stopped = anyio.Event()
 
     @property
     def active(self) -> int:
@@ -109,6 +110,7 @@ class Worker:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.warden.aclose()
+            self.stopped.set()
 
     # -- claiming
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from adapters import events as ev
 from gateway.db.engine import Database
 from gateway.log.models import Session, Task, Turn
-from gateway.turns import queue
+from gateway.turns import leases, queue
 from gateway.turns.spec import Inbound
 from tests.support import serving
 
@@ -33,12 +33,12 @@ async def test_a_crash_between_a_turns_done_and_its_process_end_leaves_the_task_
 
     def die_after_done(conn: Connection) -> None:
         queue.accept(conn, "agt_1", 1, "anonymous", Inbound(({"text": "hello"},)), 10)
-        (turn,) = queue.claim(conn, "wrk_dead", 1)
+        (turn,) = queue.claim(conn, "wrk_dead", 1, 6)
         queue.finish(conn, turn, [ev.chunk("hi"), ev.done("completed")], None)
 
     def recover(conn: Connection) -> None:
-        for turn in queue.abandoned(conn, "wrk_new"):
-            queue.end_abandoned(conn, turn, "inc_1", "It died.")
+        (turn,) = leases.take_over(conn, "wrk_new", leases.others(conn, "wrk_new", ()), 6)
+        queue.end_abandoned(conn, turn, "inc_1", "It died.")
 
     await database.write(die_after_done)
     assert await database.read(states) == ("idle", "completed", "running")

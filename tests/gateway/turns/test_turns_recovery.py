@@ -65,21 +65,25 @@ async def test_a_turn_that_was_done_stays_done_although_its_gateway_died_before_
     assert state_of(answer) == "COMPLETED"
 
 
-async def test_a_turn_of_a_worker_that_never_began_fails(tmp_path: Path) -> None:
-    """It was claimed, and nothing of it stands in the log."""
+@pytest.mark.parametrize(("begun", "ends"), [(True, "FAILED"), (False, "COMPLETED")], ids=["begun", "not begun"])
+async def test_a_turn_whose_worker_died_fails_if_it_had_begun_and_else_is_queued_again(
+    tmp_path: Path, begun: bool, ends: str
+) -> None:
+    """[LEASE-3] Nothing of it stands in the log."""
     async with serving(tmp_path, RUNTIMES) as gateway:
         with anyio.fail_after(20):
             task = await gateway.send("hello", "N=1")
     await run_sql(
         tmp_path,
         "UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL, yield_reason = NULL",
+        f"UPDATE turn SET attempt = {int(begun)}, lease_until = {2**60}",
         "UPDATE task SET state = 'working'",
         "UPDATE session SET status = 'running'",
         "DELETE FROM event WHERE type != 'message'",
     )
     async with serving(tmp_path, RUNTIMES) as gateway:
         with anyio.fail_after(20):
-            found = await gateway.get("hello", task["id"])
-            status = (await gateway.owner("sessions.show", id=task["contextId"]))["status"]
-    assert error_of(found)["category"] == "runtime_crash"
-    assert status == "failed"
+            found = await ended(gateway, "hello", task["id"])
+            events = await gateway.events(task["contextId"])
+    assert state_of(found) == ends
+    assert [event["body"]["attempt"] for event in of_type(events, "turn_started")] == ([] if begun else [1])

@@ -1,4 +1,4 @@
-"""leases of turns, and whether a turn's process may have been started"""
+"""leases of turns"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,4 +9,3 @@ down_revision = "0007_limits"
 
 def upgrade() -> None:
     op.add_column("turn", sa.Column("lease_until", sa.BigInteger(), nullable=True))
-    op.add_column("turn", sa.Column("begun", sa.Boolean(), nullable=False, server_default=sa.false()))
