@@ -133,14 +133,28 @@ class Callers:
                 raise RateLimited(said, f"Try again in {wait} seconds.", wait)
         return agent
 
+    async def by_id(self, id: str) -> Principal:
+        """The principal of that id, as it is now. Raises WrongKey for a caller who was revoked."""
+        kind, _, caller_id = id.partition(":")
+        if kind != "caller":
+            return Principal(id)
+        found = await self._database.read(lambda conn: repo.by_id(conn, caller_id))
+        if found is None:
+            raise wrong("The key was revoked.")
+        return _principal(found)
+
     async def _of_key(self, key: str) -> Principal:
         key_id = key.removeprefix(PREFIX).partition("_")[0][:64]
         found = await self._database.read(lambda conn: repo.by_key(conn, key_id))
         # An id nobody has costs the same comparison as one somebody has.
         if not hmac.compare_digest(self._pepper.hash(key), found.key_hash if found else "0" * 64) or found is None:
             raise wrong("The key is wrong.")
-        agents = None if found.agents is None else frozenset(found.agents)
-        return Principal(f"caller:{found.id}", agents, found.requests_per_minute, found.running_tasks)
+        return _principal(found)
+
+
+def _principal(found: repo.CallerRecord) -> Principal:
+    agents = None if found.agents is None else frozenset(found.agents)
+    return Principal(f"caller:{found.id}", agents, found.requests_per_minute, found.running_tasks)
 
 
 def credentials(headers: Mapping[str, str]) -> str | None:

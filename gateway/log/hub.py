@@ -1,11 +1,13 @@
 """Wakes the readers of a session when something was committed, and keeps its last batches at hand.
 
 What is here is never the truth: a reader takes a batch only if it follows its own position exactly, else it reads the
-log. A session nobody reads costs nothing.
+log. A session nobody reads costs nothing. Where many read, they are woken together and not more often than every
+`TICK_SECONDS`: what a reader costs is the write, not the event (specs/design-notes.md).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ from gateway.log.rows import Batch, Position
 
 KEEP_ROWS = 4096
 KEEP_CHARS = 4 * 2**20
+MANY = 16  # readers
+TICK_SECONDS = 0.02
 
 
 class Channel:
@@ -27,15 +31,35 @@ class Channel:
         self._recent: OrderedDict[Position, Batch] = OrderedDict()
         self._rows = self._chars = 0
         self._end: Position | None = None
+        self._untold: list[Batch] = []
 
-    def following(self, position: Position) -> Batch | None:
-        return self._recent.get(position)
+    def since(self, position: Position) -> list[Batch]:
+        """The batches that follow a position, without a gap."""
+        found = []
+        while (batch := self._recent.get(position)) is not None:
+            found.append(batch)
+            position = batch.after
+        return found
 
     def ends_at(self, position: Position) -> bool:
-        """Whether nothing has been published that follows a position."""
+        """Whether nothing has been told that follows a position."""
         return position == self._end
 
     def publish(self, batch: Batch) -> None:
+        self._untold.append(batch)
+        if self.readers < MANY:
+            self._tell()
+        elif len(self._untold) == 1:
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        for batch in untold:
+            self._keep(batch)
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    def _keep(self, batch: Batch) -> None:
         self._recent[batch.before] = batch
         self._end = batch.after
         self._rows += len(batch.rows)
@@ -44,8 +68,6 @@ class Channel:
             _, old = self._recent.popitem(last=False)
             self._rows -= len(old.rows)
             self._chars -= _size(old)
-        self.changed.set()
-        self.changed = anyio.Event()
 
 
 def _size(batch: Batch) -> int:

@@ -21,26 +21,33 @@ async def tail(log: Log, session_id: str, after: Position = Position(0), *, live
 
     Batches that are read while they are fresh are the very objects other readers get (`Batch.shared`).
     """
+    async for burst in bursts(log, session_id, after, live=live):
+        for batch in burst:
+            yield batch
+
+
+async def bursts(log: Log, session_id: str, after: Position, *, live: bool = True) -> AsyncIterator[list[Batch]]:
+    """The same, as much at once as is there."""
     position, woken = after, True
     with log.hub.subscribe(session_id) as channel:
         while True:
             changed = channel.changed
-            batch = channel.following(position)
-            if batch is None and not (woken and channel.ends_at(position)):
-                batch = await _page(log, session_id, position)
+            burst = channel.since(position)
+            if not burst and not (woken and channel.ends_at(position)):
+                burst = await _page(log, session_id, position)
             woken = True
-            if batch is not None:
-                position = batch.after
-                yield batch
+            if burst:
+                position = burst[-1].after
+                yield burst
             elif not live:
                 return
             else:
                 woken = await _wait(changed)
 
 
-async def _page(log: Log, session_id: str, position: Position) -> Batch | None:
+async def _page(log: Log, session_id: str, position: Position) -> list[Batch]:
     rows = await log.read(session_id, position, PAGE)
-    return Batch(session_id, position, rows) if rows else None
+    return [Batch(session_id, position, rows)] if rows else []
 
 
 async def _wait(changed: anyio.Event) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import aliased
 from adapters import events as ev
 from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
-from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
+from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries
@@ -42,6 +42,7 @@ _SESSION_STATUS = {"input_required": "awaiting_input", "failed": "failed"}  # by
 _CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 MADE = "ses_"  # how the ids begin that we make
+ARCHIVED = "archived"  # the kind of the last event of a session
 
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
 _event = EventRow.__table__  # type: ignore[attr-defined]
@@ -144,8 +145,10 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
     Not one that looks like ours: then another caller's and one that there is not would answer differently.
     """
     if context_id:
-        found = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == context_id)).first()
+        found = conn.execute(_SESSION, {"key": context_id}).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
+            if found.status == "archived":
+                raise Archived(f"Context {context_id!r} is archived: it can be read, not continued.", "Begin a new one.")
             return context_id
         if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
@@ -253,6 +256,19 @@ def open_tasks(conn: Connection, session_id: str) -> list[str]:
     """Ids of a session's tasks that have not ended, oldest first."""
     mine = (_task.c.session_id == session_id, _task.c.state.not_in(TERMINAL))
     return list(conn.execute(select(_task.c.id).where(*mine).order_by(_task.c.first_seq)).scalars())
+
+
+def archive(conn: Connection, session_id: str) -> list[Batch]:
+    """Close a session for good; a task that waits for input is canceled. Raises Busy while a turn waits or runs."""
+    if conn.execute(_SESSION, {"key": session_id}).one().status == "archived":
+        return []
+    if conn.execute(_OTHER_STATES, {"key": session_id, "turn_id": ""}).first() is not None:
+        raise Busy(f"Session {session_id!r} is at work.", "Wait until it rests, or cancel it first.")
+    batches = [batch for task_id in open_tasks(conn, session_id) for batch in cancel_waiting(conn, task_id)]
+    body = {"kind": ARCHIVED, "text": "The session is archived: it can be read, not continued."}
+    batches.append(append(conn, session_id, entries([Event("system", "progress", body, "system")], task_id=None, turn_id=None)))
+    conn.execute(_SET_SESSION, {"key": session_id, "status": "archived", "updated_at": now_us()})
+    return batches
 
 
 def abandoned(conn: Connection, owner: str) -> list[Claimed]:

@@ -192,9 +192,9 @@ def test_a_channel_lives_as_long_as_its_last_reader() -> None:
         with hub.subscribe("s") as second:
             assert second is first
         hub.publish(Batch("s", Position(0), [row(1)]))
-        assert first.following(Position(0)) is not None
+        assert first.since(Position(0))
     with hub.subscribe("s") as later:
-        assert later.following(Position(0)) is None
+        assert later.since(Position(0)) == []
 
 
 def row(seq: int) -> Row:

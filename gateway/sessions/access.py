@@ -1,0 +1,72 @@
+"""Who asks and for what: a caller with all its sessions, or a client token with one of them, to read or to write.
+
+Callers sign in as they do to A2A. A client token comes as a bearer token too, or as `?token=` where a browser cannot set
+headers (EventSource, WebSocket); `HideToken` takes it out of the URL before anything could log it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.auth import client_tokens
+from gateway.auth.callers import Callers, Principal, credentials, wrong
+from gateway.auth.client_tokens import ClientTokens, Grant
+from gateway.errors import OutOfScope
+from gateway.sessions.views import missing
+
+ALL = frozenset({"read", "write"})
+_TOKEN = "switchboard.token"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    principal: Principal
+    scopes: frozenset[str] = ALL
+    grant: Grant | None = None  # of a client token
+
+    def to_session(self, id: str, scope: str) -> None:
+        """Raises NotFound for another session than a token's, OutOfScope."""
+        if self.grant is not None and self.grant.session_id != id:
+            raise missing(id)
+        if scope not in self.scopes:
+            raise OutOfScope(f"This token is not for {scope[:-1]}ing.", f"Ask for one with the scope {scope!r}.")
+
+    def to_all(self) -> None:
+        """Raises OutOfScope for a client token."""
+        if self.grant is not None:
+            raise OutOfScope("A client token is for one session.", "Use the key or token of a caller.")
+
+
+class Gate:
+    def __init__(self, callers: Callers, tokens: ClientTokens) -> None:
+        self._callers, self.tokens = callers, tokens
+
+    async def access(self, connection: HTTPConnection) -> Access:
+        """Raises WrongKey, Unavailable."""
+        given = connection.scope.get(_TOKEN)
+        if given is None:
+            given = credentials(connection.headers)
+        elif not given.startswith(client_tokens.PREFIX):
+            raise wrong("Only a client token may stand in a URL.")
+        if given is None or not given.startswith(client_tokens.PREFIX):
+            return Access(await self._callers.authenticate(connection.headers))
+        grant = self.tokens.read(given)
+        return Access(await self._callers.by_id(grant.principal), grant.scopes, grant)
+
+
+class HideToken:
+    """Takes `token` out of a URL's query: the server's access log, which reads the same scope, never sees it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if b"token=" in scope.get("query_string", b""):
+            pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            scope[_TOKEN] = next((value for name, value in reversed(pairs) if name == "token"), None)
+            scope["query_string"] = urlencode([pair for pair in pairs if pair[0] != "token"]).encode("latin-1")
+        await self._app(scope, receive, send)

@@ -1,0 +1,126 @@
+"""Events as callers of the session API get them: encoded once, framed once for all who want the same, in one write a burst.
+
+    sse      id: <seq>, data: <event>      `retry:` first, so that an EventSource comes back soon
+    ndjson   <event>                       an empty line now and then says that the connection is alive
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.clock import iso
+from gateway.log.rows import Batch, Position, Row
+from gateway.log.store import Log
+from gateway.log.tail import bursts
+from gateway.sessions.shapes import ReadLog
+from gateway.turns.queue import ARCHIVED
+from gateway.wire import one_line
+
+RETRY_MS = 1000
+WRITE_BYTES = 64 * 1024
+
+
+class Told(NamedTuple):
+    """An event as JSON, and what filters look at."""
+
+    seq: int
+    type: str
+    level: str
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events a reader wants."""
+
+    level: str = "progress"
+    types: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, asked: ReadLog) -> Filter:
+        return cls(asked.level, None if asked.types is None else frozenset(asked.types))
+
+    def takes(self, event: Told) -> bool:
+        return (self.level == "progress" or event.level == "user") and (self.types is None or event.type in self.types)
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    media_type: str
+    opening: bytes
+    ping: bytes
+    head: bytes
+    tail: bytes
+    numbered: bool
+
+    def frame(self, event: Told) -> bytes:
+        head = self.head % event.seq if self.numbered else self.head
+        return head + event.json + self.tail
+
+
+SSE = Framing("text/event-stream", b"retry: %d\n\n" % RETRY_MS, b": alive\n\n", b"id: %d\ndata: ", b"\n\n", numbered=True)
+NDJSON = Framing("application/x-ndjson", b"", b"\n", b"", b"\n", numbered=False)
+
+
+async def live(log: Log, session_id: str, after: int, framing: Framing, wanted: Filter) -> AsyncIterator[bytes]:
+    """Everything after a position, then what comes; ends only with the session."""
+    yield framing.opening
+    async for burst in bursts(log, session_id, Position(after)):
+        for data in _writes(framed(batch, framing, wanted) for batch in burst):
+            yield data
+        if any(map(closes, burst)):
+            return
+
+
+async def whole(log: Log, session_id: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
+    """The log as it is, to its end."""
+    async for burst in bursts(log, session_id, Position(after), live=False):
+        for batch in burst:
+            yield framed(batch, NDJSON, wanted)
+
+
+def _writes(pieces: Iterable[bytes]) -> Iterable[bytes]:
+    """Pieces joined into writes of about `WRITE_BYTES`."""
+    joined: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        joined.append(piece)
+        size += len(piece)
+        if size >= WRITE_BYTES:
+            yield b"".join(joined)
+            joined, size = [], 0
+    if size:
+        yield b"".join(joined)
+
+
+def framed(batch: Batch, framing: Framing, wanted: Filter) -> bytes:
+    key = ("session", framing.media_type, wanted)
+    data: bytes | None = batch.shared.get(key)
+    if data is None:
+        data = batch.shared[key] = b"".join(framing.frame(event) for event in told(batch) if wanted.takes(event))
+    return data
+
+
+def told(batch: Batch) -> list[Told]:
+    """What callers may read of a batch."""
+    events: list[Told] | None = batch.shared.get("session")
+    if events is None:
+        rows = (row for row in batch.rows if row.level != "internal")
+        events = batch.shared["session"] = [Told(row.seq, row.type, row.level, encoded(row)) for row in rows]
+    return events
+
+
+def encoded(row: Row) -> bytes:
+    """An event as JSON; its body has been JSON since it was made."""
+    names = f'"id":"{row.id}","type":"{row.type}","level":"{row.level}","actor":"{row.actor}"'
+    ids = f'"task_id":{json.dumps(row.task_id)},"turn_id":{json.dumps(row.turn_id)}'
+    return one_line(f'{{"seq":{row.seq},{names},{ids},"created_at":"{iso(row.created_at)}","body":{row.body}}}')
+
+
+def closes(batch: Batch) -> bool:
+    """Whether the session ends with this batch: nothing can come after."""
+    last = batch.rows[-1]
+    return last.type == "system" and json.loads(last.body).get("kind") == ARCHIVED

@@ -1,0 +1,178 @@
+"""Sessions as their callers see them, read from the tables: one, a page of them, and what came of the last turn.
+
+A session belongs to an agent and a principal. One of somebody else, or of an agent that is gone or that its principal may
+no longer call, is not found.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, false, func, literal_column, or_, select, true, tuple_
+
+from gateway.auth.callers import Principal
+from gateway.clock import iso
+from gateway.errors import InvalidParams, NotFound
+from gateway.log.models import EventRow, Turn
+from gateway.log.models import Session as SessionRow
+from gateway.sessions import shapes
+from gateway.sessions.shapes import ListSessions, Result, Session, SessionPage
+from registry import models
+
+_S, _E = SessionRow.__table__, EventRow.__table__  # type: ignore[attr-defined]
+_TURN = Turn.__table__  # type: ignore[attr-defined]
+_AGENT, _VERSION = models.Agent.__table__, models.AgentVersion.__table__  # type: ignore[attr-defined]
+
+_LAST_SEQ = select(func.coalesce(func.max(_E.c.seq), 0)).where(_E.c.session_id == _S.c.id).scalar_subquery()
+_SEEN: Select[Any] = (
+    select(
+        *(_S.c[name] for name in ("id", "agent_id", "principal", "status", "meta", "created_at", "updated_at")),
+        _AGENT.c.name.label("agent"),
+        _VERSION.c.public,
+        _LAST_SEQ.label("seq"),
+    )
+    .join(_AGENT, (_AGENT.c.id == _S.c.agent_id) & _AGENT.c.deleted_at.is_(None))
+    .join(_VERSION, (_VERSION.c.agent_id == _AGENT.c.id) & (_VERSION.c.version == _AGENT.c.version))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A session, and what admission looks at of its agent as it is now."""
+
+    id: str
+    agent_id: str
+    principal: str
+    status: shapes.Status
+    meta: dict[str, Any] | None
+    created_at: int
+    updated_at: int
+    agent: str
+    public: bool
+    seq: int
+
+    @property
+    def rests(self) -> bool:
+        return self.status not in ("queued", "running")
+
+    def fields(self) -> dict[str, Any]:
+        plain = {"id": self.id, "agent": self.agent, "status": self.status, "seq": self.seq}
+        return {
+            **plain,
+            "metadata": self.meta or {},
+            "created_at": iso(self.created_at),
+            "updated_at": iso(self.updated_at),
+        }
+
+
+def missing(id: str) -> NotFound:
+    return NotFound(f"Session {id[:80]!r} was not found.")
+
+
+def find(conn: Connection, id: str, principal: str) -> Seen:
+    """Raises NotFound."""
+    row = conn.execute(_SEEN.where(_S.c.id == id, _S.c.principal == principal)).first()
+    if row is None:
+        raise missing(id)
+    return _seen(row._mapping)
+
+
+def page(conn: Connection, principal: Principal, asked: ListSessions) -> SessionPage:
+    """The principal's sessions, newest first. Raises InvalidParams for a cursor that is none."""
+    query = _SEEN.where(_S.c.principal == principal.id, _may_call(principal))
+    if asked.agent is not None:
+        query = query.where(_AGENT.c.name == asked.agent)
+    if asked.status is not None:
+        query = query.where(_S.c.status == asked.status)
+    if asked.cursor is not None:
+        query = query.where(tuple_(_S.c.created_at, _S.c.id) < tuple_(*_parsed(asked.cursor)))
+    query = query.order_by(_S.c.created_at.desc(), _S.c.id.desc()).limit(asked.limit + 1)
+    found = [_seen(row._mapping) for row in conn.execute(query)]
+    shown = found[: asked.limit]
+    more = len(found) > len(shown)
+    return SessionPage(sessions=[Session(**seen.fields()) for seen in shown], next=_cursor(shown[-1]) if more else None)
+
+
+def result(conn: Connection, seen: Seen) -> Result:
+    """What came of the last turn that ended."""
+    ended = (_TURN.c.session_id == seen.id, _TURN.c.yield_reason.is_not(None))
+    turn = conn.execute(select(_TURN).where(*ended).order_by(_TURN.c.ordinal.desc()).limit(1)).first()
+    if turn is None:
+        return Result(session_id=seen.id, status=seen.status, turn=None, text="", question=None, artifacts=[])
+    told = _Told(_rows(conn, seen.id, turn.id))
+    return Result(
+        session_id=seen.id,
+        status=seen.status,
+        turn=_turn(turn._mapping),
+        text="".join(told.texts),
+        question=told.question if turn.yield_reason == "needs_input" else None,
+        artifacts=[shapes.Artifact(name=name, parts=parts) for name, parts in told.artifacts.items()],
+    )
+
+
+class _Told:
+    """What a turn said, asked and made."""
+
+    def __init__(self, rows: Iterable[tuple[str, str]]) -> None:
+        self.texts: list[str] = []
+        self.question: str | None = None
+        self.artifacts: dict[str, list[dict[str, Any]]] = {}
+        for type, body in rows:
+            self._add(type, json.loads(body))
+
+    def _add(self, type: str, body: dict[str, Any]) -> None:
+        match type:
+            case "chunk":
+                self.texts.append(body["text"])
+            case "ask":
+                self.question = body["question"]
+            case "artifact":
+                before = self.artifacts.get(body["name"], []) if body["append"] else []
+                self.artifacts[body["name"]] = [*before, *body["parts"]]
+
+
+def _rows(conn: Connection, session_id: str, turn_id: str) -> Iterable[tuple[str, str]]:
+    """(type, body) of what a turn said; it lies after the turn's message, which an index finds."""
+    message = (_E.c.turn_id == turn_id, _E.c.type == literal_column("'message'"))
+    first = conn.execute(select(func.min(_E.c.seq)).where(*message)).scalar() or 0
+    mine = (_E.c.session_id == session_id, _E.c.seq >= first, _E.c.turn_id == turn_id)
+    query = select(_E.c.type, _E.c.body).where(*mine, _E.c.type.in_(("chunk", "ask", "artifact"))).order_by(_E.c.seq)
+    return ((row.type, row.body) for row in conn.execute(query))
+
+
+def _turn(row: RowMapping) -> shapes.Turn:
+    times = {name: row[name] and iso(row[name]) for name in ("queued_at", "started_at", "ended_at")}
+    return shapes.Turn.model_validate(
+        {"id": row["id"], "task_id": row["task_id"], "yield_reason": row["yield_reason"], "error": row["error"], **times}
+    )
+
+
+def _seen(row: RowMapping) -> Seen:
+    return Seen(**row)
+
+
+def _may_call(principal: Principal) -> ColumnElement[bool]:
+    """As `auth.callers.may_call` has it."""
+    if principal.anonymous:
+        return _VERSION.c.public == true()
+    if principal.agents is None:
+        return true()
+    return or_(_VERSION.c.public == true(), _AGENT.c.id.in_(principal.agents) if principal.agents else false())
+
+
+def _cursor(seen: Seen) -> str:
+    return base64.urlsafe_b64encode(f"{seen.created_at} {seen.id}".encode()).decode()
+
+
+def _parsed(cursor: str) -> tuple[int, str]:
+    try:
+        at, _, id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
+        created_at = int(at)
+    except (ValueError, binascii.Error) as exc:
+        raise InvalidParams(f"{cursor[:80]!r} is not a cursor.", "Give what the last page said as next.") from exc
+    return max(min(created_at, 2**62), 0), id
