@@ -9,7 +9,8 @@
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
     │   ├── Archived          a session that is read-only for good
     │   ├── Busy              a session that works
-    │   └── NothingRuns       nothing to steer or to interrupt
+    │   ├── NothingRuns       nothing to steer or to interrupt
+    │   └── KeyReused         an idempotency key that stands for another request
     ├── CursorGone            events that are no longer kept
     ├── NotAllowed            no key
     │   └── WrongKey          a key or token that does not hold
@@ -88,6 +89,10 @@ class NothingRuns(Conflict):
     code = "nothing_running"
 
 
+class KeyReused(Conflict):
+    code = "key_reused"
+
+
 class CursorGone(SwitchboardError):
     code = "cursor_gone"
 
@@ -138,6 +143,7 @@ TABLE: dict[str, Codes] = {
     "session_busy": Codes(-32011, 409, 1),
     "nothing_running": Codes(-32011, 409, 1),
     "cursor_gone": Codes(-32010, 410, 1),
+    "key_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
     "out_of_scope": Codes(-32012, 403, 4),
     "runtime_unavailable": Codes(-32013, 409, 1),

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
         description="Callers who do not sign in may list tasks without naming a contextId, all their tasks being one "
         "another's. Default: only while the gateway listens on loopback.",
     )
+    idempotency_hours: float = Field(
+        24, gt=0, le=8760, description="How long a repeated Idempotency-Key answers the task it made first."
+    )
     send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
     allow_private_hosts: str = Field(
         "", description="Hosts, addresses and CIDRs, between commas, that webhooks may reach though they are not public."

@@ -23,7 +23,7 @@ from a2a.utils.errors import A2AError, InternalError
 from gateway.a2a.admission import SECRETS, Admission
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
-from gateway.a2a.security import SignInError, TooManyError, UnavailableError, a2a_error
+from gateway.a2a.security import KeyReusedError, SignInError, TooManyError, UnavailableError, a2a_error
 from gateway.a2a.versions import HEADER, Version, require, spoken
 from gateway.clock import new_id
 from gateway.errors import SwitchboardError
@@ -36,6 +36,7 @@ Stream = Callable[[ServerCallContext], AsyncIterable[Any]]
 
 _ERROR_CODE_MAP[SignInError] = grpc.StatusCode.UNAUTHENTICATED
 _ERROR_CODE_MAP[TooManyError] = grpc.StatusCode.RESOURCE_EXHAUSTED
+_ERROR_CODE_MAP[KeyReusedError] = grpc.StatusCode.INVALID_ARGUMENT
 _ERROR_CODE_MAP[UnavailableError] = grpc.StatusCode.UNAVAILABLE
 
 log_ = structlog.get_logger("switchboard.a2a")

@@ -6,7 +6,6 @@ transport tells the same story.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,12 +33,14 @@ from gateway.a2a import security
 from gateway.a2a.cards import Face
 from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
-from gateway.a2a.stream import TaskStream
+from gateway.a2a.repeats import Repeats, digest_of
+from gateway.a2a.stream import TaskStream, ends
 from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, task_json, user_message
 from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
-from gateway.errors import Conflict, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
+from gateway.errors import Conflict, KeyReused, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
+from gateway.idempotency import Once
 from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
@@ -64,6 +65,7 @@ class Handler(RequestHandler):
     def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push) -> None:
         self.log, self.engine, self.settings, self.cards = log, engine, settings, cards
         self.tasks, self.push = tasks, push
+        self.repeats = Repeats(log.database, settings)
 
     # -- messages
 
@@ -78,12 +80,18 @@ class Handler(RequestHandler):
 
     @validate_request_params
     async def stream_message(self, params: pb.SendMessageRequest, context: ServerCallContext) -> TaskStream:
-        """The stream of a new message: the task first, then what happens to it."""
+        """The stream of a message: the task first, then what happens to it; with Last-Event-ID, what comes after that.
+
+        Of one that was sent before nothing is made again: its stream is told from its beginning.
+        """
         with _a2a_errors():
+            last = _last_event_id(context)
+            if last is not None:
+                return await self._continued(params, context, last)
             accepted, body = await self._accept(params, context)
             at = Position(accepted.seq)
             stream = TaskStream(self.log, self.tasks, accepted.task_id, accepted.session_id, at)
-            if params.message.task_id:
+            if params.message.task_id or not accepted.batch.rows:
                 stream.first = await self.tasks.at(accepted.task_id, accepted.seq)
                 stream.begun = _artifact_ids(stream.first)
             else:
@@ -207,16 +215,49 @@ class Handler(RequestHandler):
     # --
 
     async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
-        face: Face = context.state["face"]
-        new = self._inbound(params.message)
-        within = await self._inline_config(params, context)
-        principal = _principal(context)
-        room = room_for_task(principal, new.task_id)
+        """What came of a message, and its body; one that was sent before under its key is not stored again."""
+        face, principal, digest = context.state["face"], _principal(context), digest_of(params)
+        once = self.repeats.once(params, digest, context)
+        new = self._inbound(params.message, digest)
         try:
-            accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within)
-        except RateLimited as exc:
+            accepted = await self.repeats.find(once) if once else None
+            if accepted is None:
+                within = await self._within(params, context, once)
+                known = self.repeats.begin(once) if once else None
+                room = room_for_task(principal, new.task_id)
+                accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within, known)
+        except (RateLimited, KeyReused) as exc:
             raise _refused(context, exc) from exc
         return accepted, new.body()
+
+    async def _continued(self, params: pb.SendMessageRequest, context: ServerCallContext, last: Position) -> TaskStream:
+        """The stream of a message that was sent before, after an event."""
+        digest, caller = digest_of(params), _caller(context)
+        try:
+            sent = await self.repeats.sent(params, digest, self.repeats.once(params, digest, context), caller)
+        except KeyReused as exc:
+            raise _refused(context, exc) from exc
+        stream = await self._resumed(caller, sent.task_id, last)
+        stream.over = await self._told(sent, last)
+        return stream
+
+    async def _told(self, sent: Accepted, last: Position) -> bool:
+        """Whether an event ends the stream of a message: its task may have gone on with another since."""
+        rows = await self.log.read(sent.session_id, Position(last.seq - 1, 2**31), 1)
+        return any(row.seq == last.seq > sent.seq and ends(row, sent.task_id) for row in rows)
+
+    async def _within(self, params: pb.SendMessageRequest, context: ServerCallContext, once: Once | None) -> Within | None:
+        """What is kept in the transaction of a message: its push config, its key."""
+        config = await self._inline_config(params, context)
+        if once is None:
+            return config
+
+        def within(conn: Connection, accepted: Accepted) -> None:
+            if config is not None:
+                config(conn, accepted)
+            self.repeats.settle(once, conn, accepted)
+
+        return within
 
     async def _inline_config(self, params: pb.SendMessageRequest, context: ServerCallContext) -> Within | None:
         """The push config that comes with a message, checked: what keeps it in the transaction of the message."""
@@ -230,7 +271,7 @@ class Handler(RequestHandler):
         wanted, caller = await self.push.wanted(config, context), _caller(context)
         return lambda conn, accepted: self.push.save(conn, caller, accepted.task_id, wanted)
 
-    def _inbound(self, message: pb.Message) -> Inbound:
+    def _inbound(self, message: pb.Message, digest: str) -> Inbound:
         if message.role == pb.ROLE_AGENT:
             raise InvalidParamsError("A message to an agent has the role ROLE_USER.")
         if len(message.parts) > MAX_PARTS:
@@ -238,7 +279,7 @@ class Handler(RequestHandler):
         parts = tuple(_part(part) for part in message.parts)
         self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
-        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata)
+        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata, digest)
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
@@ -250,7 +291,7 @@ class Handler(RequestHandler):
     async def _until_done(self, accepted: Accepted) -> None:
         async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
             for row in batch.rows:
-                if row.type == "done" and row.task_id == accepted.task_id and json.loads(row.body).get("final", True):
+                if ends(row, accepted.task_id):
                     return
 
 

@@ -14,7 +14,7 @@ from a2a.utils import errors as sdk
 
 from gateway.a2a.cards import Face
 from gateway.auth.oidc import discovery_url
-from gateway.errors import NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, WrongKey
+from gateway.errors import KeyReused, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, WrongKey
 from gateway.settings import Settings
 
 Json = dict[str, Any]
@@ -32,6 +32,10 @@ class UnavailableError(sdk.A2AError):
     pass
 
 
+class KeyReusedError(sdk.A2AError):
+    """An idempotency key that stands for another request."""
+
+
 def _enter(error: type[sdk.A2AError], code: int, mapping: sdk.ErrorMapping) -> None:
     sdk.JSON_RPC_ERROR_CODE_MAP[error] = code
     sdk.A2A_ERROR_MAPPING[error] = mapping
@@ -41,6 +45,7 @@ def _enter(error: type[sdk.A2AError], code: int, mapping: sdk.ErrorMapping) -> N
 
 _enter(SignInError, NotAllowed("").codes.jsonrpc, sdk.ErrorMapping(401, "UNAUTHENTICATED", "UNAUTHENTICATED"))
 _enter(TooManyError, RateLimited("").codes.jsonrpc, sdk.ErrorMapping(429, "RESOURCE_EXHAUSTED", "RATE_LIMITED"))
+_enter(KeyReusedError, KeyReused("").codes.jsonrpc, sdk.ErrorMapping(422, "INVALID_ARGUMENT", "IDEMPOTENCY_KEY_REUSED"))
 _enter(UnavailableError, Unavailable("").codes.jsonrpc, sdk.ErrorMapping(503, "UNAVAILABLE", "UNAVAILABLE"))
 
 
@@ -52,6 +57,8 @@ def a2a_error(exc: SwitchboardError) -> sdk.A2AError:
             return SignInError(said)
         case RateLimited():
             return TooManyError(said, {"retryAfter": str(exc.retry_after)})
+        case KeyReused():
+            return KeyReusedError(said)
         case NotFound():
             return sdk.TaskNotFoundError(exc.message)
         case Unavailable():

@@ -30,6 +30,7 @@ class TaskStream:
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
         self.live = True  # False for a task that rests: who has read its end already must not wait for another
+        self.over = False  # it has been told to its end
 
     def response(self, framing: Framing, send_timeout: float) -> EventSourceResponse:
         """The stream as an HTTP answer; who reads nothing for `send_timeout` seconds is cut off."""
@@ -58,6 +59,8 @@ class TaskStream:
                 yield json.loads(result)
 
     async def _batches(self, framing: Framing | None = None) -> AsyncIterator[list[tuple[int, bool, bytes]]]:
+        if self.over:
+            return
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
             found: list[tuple[int, bool, bytes]] = []
             ended = False
@@ -66,7 +69,7 @@ class TaskStream:
                     continue
                 results = [_converted(batch, framing, result) for result in await self._results(batch, row)]
                 found += [(row.seq, index == len(results) - 1, result) for index, result in enumerate(results)]
-                ended = row.type == "done" and json.loads(row.body).get("final", True)
+                ended = ends(row, self.task_id)
                 if ended:
                     break
             if found:
@@ -90,6 +93,11 @@ class TaskStream:
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
         update = update_of(row)
         return [] if update is None else [dumps(update)]
+
+
+def ends(row: Row, task_id: str) -> bool:
+    """Whether a task's stream ends with an event."""
+    return row.type == "done" and row.task_id == task_id and bool(json.loads(row.body).get("final", True))
 
 
 def _converted(batch: Batch, framing: Framing | None, result: bytes) -> bytes:

@@ -80,6 +80,7 @@ class Turn(SQLModel, table=True):
     queued_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     started_at: int | None = Field(default=None, sa_column=Column(BigInteger))
     ended_at: int | None = Field(default=None, sa_column=Column(BigInteger))
+    digest: str | None = Field(default=None, index=True)  # of the request that asked for it
 
     __table_args__ = (
         Index("ux_turn_running", "session_id", unique=True, sqlite_where=text("state = 'running'")),

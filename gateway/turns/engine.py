@@ -70,14 +70,19 @@ class Engine:
         new: Inbound,
         check: Callable[[Connection], None] | None = None,
         within: Callable[[Connection, queue.Accepted], object] | None = None,
+        known: Callable[[Connection], queue.Accepted | None] | None = None,
     ) -> queue.Accepted:
         """Store a message durably and queue its turn. Raises NotFound, Conflict, Unavailable, and what `check` raises.
 
         `check` is asked in the same transaction, so that of two messages at once it sees one in the other's wake.
-        `within` is called there as well, once the message is stored; if it raises, nothing is.
+        `within` is called there as well, once the message is stored; if it raises, nothing is. What `known` answers was
+        accepted before: then nothing is stored either.
         """
 
         def op(conn: Connection) -> queue.Accepted:
+            earlier = known(conn) if known is not None else None
+            if earlier is not None:
+                return earlier
             if check is not None:
                 check(conn)
             accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)

@@ -120,6 +120,7 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
         conn.execute(_SET_TASK, {"key": task_id, "state": state, "snapshot": None, "updated_at": now})
     ordinal = 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
+    row["digest"] = new.digest
     conn.execute(_ADD_TURN, {**row, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
     return Accepted(session_id, task_id, turn_id, seq, now, batch)

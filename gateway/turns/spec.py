@@ -39,6 +39,7 @@ class Inbound:
     context_id: str | None = None
     task_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    digest: str | None = None  # of the whole request, by which it is known when it comes again
 
     def body(self) -> dict[str, Any]:
         return {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}

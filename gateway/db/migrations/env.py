@@ -4,6 +4,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import gateway.deliver.models  # fills the metadata
+import gateway.idempotency
 import gateway.log.models  # noqa: F401
 import registry.models  # noqa: F401
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003_sessions"
-down_revision = "0002_deliver"
+revision = "0004_sessions"
+down_revision = "0003_idempotency"
 
 
 def upgrade() -> None:
