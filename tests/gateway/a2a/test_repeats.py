@@ -75,7 +75,7 @@ async def test_the_same_message_under_the_same_key_is_one_task(gateway: GatewayP
                 update={"service_parameters": {**(caller.context.service_parameters or {}), **key(f"{leg}-{KEY}")}}
             )
             tasks = [[event async for event in caller.client.send_message(asked, context=context)][-1].task for _ in range(2)]
-            with pytest.raises(A2AError, match="422|This Idempotency-Key was used for another request"):
+            with pytest.raises(A2AError, match=r"422|This Idempotency-Key was used for another request"):
                 assert not [event async for event in caller.client.send_message(other, context=context)]
     assert tasks[0] == tasks[1]
 
