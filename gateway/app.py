@@ -14,6 +14,7 @@
       -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
                                  transaction of the event, what is sent is made from the log by a2a.push
 
+Scripts and browsers use the same sessions by sessions.routes, at /v1/sessions: create, send, read the log, cancel.
 Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
@@ -46,6 +47,7 @@ from gateway.a2a.tasks import Tasks
 from gateway.agents import Agents, face_of
 from gateway.auth import oidc
 from gateway.auth.callers import Callers, Pepper
+from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
@@ -58,6 +60,9 @@ from gateway.log.store import Log
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.sessions.access import Gate
+from gateway.sessions.routes import routes as session_routes
+from gateway.sessions.work import Sessions
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
@@ -84,6 +89,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
+    tokens = ClientTokens.load(settings.tokens_key_file, settings.client_token_seconds, settings.client_token_renewable_seconds)
+    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens))
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None
@@ -127,6 +134,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         Route("/health", health, methods=["GET"]),
         *discovery_routes(cards, agents, callers),
         *callers_routes(handler, admission, settings),
+        *session_routes(sessions),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})

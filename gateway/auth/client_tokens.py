@@ -52,11 +52,14 @@ class ClientTokens:
         except KeyFileUnsafe as exc:
             raise UsageError(exc.message, exc.hint) from exc
 
-    def grant(self, session_id: str, principal: str, scopes: frozenset[str], old: Grant | None = None) -> Grant:
-        """A new grant, or one in exchange for an old one."""
+    def grant(
+        self, session_id: str, principal: str, scopes: frozenset[str], seconds: int | None = None, old: Grant | None = None
+    ) -> Grant:
+        """A new grant, or one in exchange for an old one; for `seconds`, but never longer than is allowed."""
         now = self.clock() // 1_000_000
         until = old.until if old else now + int(self.renewable_seconds)
-        return Grant(session_id, principal, scopes, min(now + int(self.seconds), until), until)
+        lasts = int(self.seconds) if seconds is None else min(seconds, int(self.seconds))
+        return Grant(session_id, principal, scopes, min(now + lasts, until), until)
 
     def token(self, grant: Grant) -> str:
         claims: dict[str, Any] = {

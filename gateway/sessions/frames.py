@@ -1,7 +1,7 @@
 """Events as callers of the session API get them: encoded once, framed once for all who want the same, in one write a burst.
 
-    sse      id: <seq>, data: <event>      `retry:` first, so that an EventSource comes back soon
-    ndjson   <event>                       an empty line now and then says that the connection is alive
+sse      id: <seq>, data: <event>      `retry:` first, so that an EventSource comes back soon
+ndjson   <event>                       an empty line now and then says that the connection is alive
 """
 
 from __future__ import annotations

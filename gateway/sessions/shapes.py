@@ -104,7 +104,9 @@ class CreateToken(Shape):
     scopes: list[Scope] = Field(
         default_factory=lambda: list[Scope](["read", "write"]), min_length=1, description="No more than who asks has."
     )
-    seconds: int | None = Field(None, ge=1, description="How long it holds. Default and most: SWITCHBOARD_CLIENT_TOKEN_SECONDS.")
+    seconds: int | None = Field(
+        None, ge=1, description="How long it holds. Default and most: SWITCHBOARD_CLIENT_TOKEN_SECONDS."
+    )
 
 
 class ListSessions(Query):

@@ -13,19 +13,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, false, func, literal_column, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal_column, or_, select, true, tuple_
 
 from gateway.auth.callers import Principal
 from gateway.clock import iso
 from gateway.errors import InvalidParams, NotFound
-from gateway.log.models import EventRow, Turn
+from gateway.log.models import EventRow, Task, Turn
 from gateway.log.models import Session as SessionRow
 from gateway.sessions import shapes
 from gateway.sessions.shapes import ListSessions, Result, Session, SessionPage
 from registry import models
 
 _S, _E = SessionRow.__table__, EventRow.__table__  # type: ignore[attr-defined]
-_TURN = Turn.__table__  # type: ignore[attr-defined]
+_TURN, _TASK = Turn.__table__, Task.__table__  # type: ignore[attr-defined]
 _AGENT, _VERSION = models.Agent.__table__, models.AgentVersion.__table__  # type: ignore[attr-defined]
 
 _LAST_SEQ = select(func.coalesce(func.max(_E.c.seq), 0)).where(_E.c.session_id == _S.c.id).scalar_subquery()
@@ -39,6 +39,9 @@ _SEEN: Select[Any] = (
     .join(_AGENT, (_AGENT.c.id == _S.c.agent_id) & _AGENT.c.deleted_at.is_(None))
     .join(_VERSION, (_VERSION.c.agent_id == _AGENT.c.id) & (_VERSION.c.version == _AGENT.c.version))
 )
+
+
+_SAID = ("chunk", "ask", "artifact", "done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,12 @@ def find(conn: Connection, id: str, principal: str) -> Seen:
     return _seen(row._mapping)
 
 
+def waiting_task(conn: Connection, session_id: str) -> str | None:
+    """The session's task that waits for input; the last one if there are more."""
+    waits = (_TASK.c.session_id == session_id, _TASK.c.state == "input_required")
+    return conn.execute(select(_TASK.c.id).where(*waits).order_by(_TASK.c.first_seq.desc()).limit(1)).scalar()
+
+
 def page(conn: Connection, principal: Principal, asked: ListSessions) -> SessionPage:
     """The principal's sessions, newest first. Raises InvalidParams for a cursor that is none."""
     query = _SEEN.where(_S.c.principal == principal.id, _may_call(principal))
@@ -108,7 +117,7 @@ def result(conn: Connection, seen: Seen) -> Result:
     return Result(
         session_id=seen.id,
         status=seen.status,
-        turn=_turn(turn._mapping),
+        turn=_turn(turn._mapping, told.done_at),
         text="".join(told.texts),
         question=told.question if turn.yield_reason == "needs_input" else None,
         artifacts=[shapes.Artifact(name=name, parts=parts) for name, parts in told.artifacts.items()],
@@ -118,11 +127,14 @@ def result(conn: Connection, seen: Seen) -> Result:
 class _Told:
     """What a turn said, asked and made."""
 
-    def __init__(self, rows: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, rows: Iterable[tuple[str, str, int]]) -> None:
         self.texts: list[str] = []
         self.question: str | None = None
         self.artifacts: dict[str, list[dict[str, Any]]] = {}
-        for type, body in rows:
+        self.done_at: int | None = None
+        for type, body, at in rows:
+            if type == "done":
+                self.done_at = at
             self._add(type, json.loads(body))
 
     def _add(self, type: str, body: dict[str, Any]) -> None:
@@ -136,20 +148,20 @@ class _Told:
                 self.artifacts[body["name"]] = [*before, *body["parts"]]
 
 
-def _rows(conn: Connection, session_id: str, turn_id: str) -> Iterable[tuple[str, str]]:
-    """(type, body) of what a turn said; it lies after the turn's message, which an index finds."""
+def _rows(conn: Connection, session_id: str, turn_id: str) -> Iterable[tuple[str, str, int]]:
+    """(type, body, time) of what a turn said; it lies after the turn's message, which an index finds."""
     message = (_E.c.turn_id == turn_id, _E.c.type == literal_column("'message'"))
     first = conn.execute(select(func.min(_E.c.seq)).where(*message)).scalar() or 0
     mine = (_E.c.session_id == session_id, _E.c.seq >= first, _E.c.turn_id == turn_id)
-    query = select(_E.c.type, _E.c.body).where(*mine, _E.c.type.in_(("chunk", "ask", "artifact"))).order_by(_E.c.seq)
-    return ((row.type, row.body) for row in conn.execute(query))
+    query = select(_E.c.type, _E.c.body, _E.c.created_at).where(*mine, _E.c.type.in_(_SAID)).order_by(_E.c.seq)
+    return ((row.type, row.body, row.created_at) for row in conn.execute(query))
 
 
-def _turn(row: RowMapping) -> shapes.Turn:
-    times = {name: row[name] and iso(row[name]) for name in ("queued_at", "started_at", "ended_at")}
-    return shapes.Turn.model_validate(
-        {"id": row["id"], "task_id": row["task_id"], "yield_reason": row["yield_reason"], "error": row["error"], **times}
-    )
+def _turn(row: RowMapping, done_at: int | None) -> shapes.Turn:
+    """It has ended when its `done` was stored; its process may take a moment longer. One that never ran has none."""
+    plain = {name: row[name] for name in ("id", "task_id", "yield_reason", "error")}
+    at = {"queued_at": row["queued_at"], "started_at": row["started_at"], "ended_at": done_at or row["ended_at"]}
+    return shapes.Turn.model_validate(plain | {name: time and iso(time) for name, time in at.items()})
 
 
 def _seen(row: RowMapping) -> Seen:
@@ -158,11 +170,9 @@ def _seen(row: RowMapping) -> Seen:
 
 def _may_call(principal: Principal) -> ColumnElement[bool]:
     """As `auth.callers.may_call` has it."""
-    if principal.anonymous:
-        return _VERSION.c.public == true()
-    if principal.agents is None:
+    if principal.agents is None and not principal.anonymous:
         return true()
-    return or_(_VERSION.c.public == true(), _AGENT.c.id.in_(principal.agents) if principal.agents else false())
+    return or_(_VERSION.c.public.is_(True), _AGENT.c.id.in_(principal.agents or ()))
 
 
 def _cursor(seen: Seen) -> str:

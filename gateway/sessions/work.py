@@ -1,7 +1,7 @@
 """What callers do with sessions, over the same engine and the same log as A2A.
 
-A turn belongs to a task here as well: a message continues the task that runs or waits for input, else it begins one. The
-session's id is the task's `contextId`.
+A turn belongs to a task here as well: a message continues the task that waits for input, else it begins one. The session's
+id is the task's `contextId`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from typing import Protocol
 import anyio
 from sqlalchemy import Connection, update
 
-from gateway.auth.callers import SIGN_IN, Agent, Callers, Principal, room_for_task
-from gateway.clock import iso, new_id
-from gateway.errors import InvalidParams, NotAllowed, NotFound, SwitchboardError, TooLarge
+from gateway.auth.callers import SIGN_IN, Agent, Callers
+from gateway.clock import iso
+from gateway.errors import NotAllowed, NotFound
 from gateway.log.models import Session as SessionRow
 from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.sessions import views
 from gateway.sessions.access import Access, Gate
-from gateway.sessions.parts import stored
+from gateway.sessions.intake import Intake
 from gateway.sessions.shapes import (
     Canceled,
     Created,
     CreateSession,
     CreateToken,
-    Input,
     ListSessions,
     Result,
     SendMessage,
@@ -39,7 +38,7 @@ from gateway.sessions.views import Seen
 from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.engine import Engine
-from gateway.turns.spec import Inbound, prompt_of
+from gateway.turns.queue import Accepted
 
 _session = SessionRow.__table__  # type: ignore[attr-defined]
 
@@ -59,20 +58,18 @@ class Sessions:
     ) -> None:
         self.log, self.engine, self.settings = log, engine, settings
         self.callers, self.directory, self.gate = callers, directory, gate
+        self.intake = Intake(log.database, engine, settings)
 
     # -- reading
 
     async def enter(self, access: Access, id: str, scope: str) -> Seen:
         """The session of that id, for whoever may use it. Raises NotFound, OutOfScope, RateLimited."""
         access.to_session(id, scope)
-        seen = await self.seen(id, access.principal)
+        seen = await self._seen(id, access.principal.id)
         try:
             return self.callers.admit(access.principal, seen, seen.agent)
         except (NotFound, NotAllowed) as exc:
             raise views.missing(id) from exc
-
-    async def seen(self, id: str, principal: Principal) -> Seen:
-        return await self.log.database.read(lambda conn: views.find(conn, id, principal.id))
 
     async def list(self, access: Access, asked: ListSessions) -> SessionPage:
         access.to_all()
@@ -88,30 +85,33 @@ class Sessions:
 
     async def _until_rest(self, seen: Seen) -> None:
         async for batch in tail(self.log, seen.id, Position(seen.seq)):
-            if any(row.type == "done" for row in batch.rows) and (await self.seen(seen.id, Principal(seen.principal))).rests:
+            if any(row.type == "done" for row in batch.rows) and (await self._seen(seen.id, seen.principal)).rests:
                 return
+
+    async def _seen(self, id: str, principal: str) -> Seen:
+        return await self.log.database.read(lambda conn: views.find(conn, id, principal))
 
     # -- writing
 
-    async def create(self, access: Access, asked: CreateSession) -> Created:
+    async def create(self, access: Access, asked: CreateSession, key: str | None) -> Created:
         access.to_all()
-        face = self.callers.admit(access.principal, await self.directory.face(asked.agent), asked.agent)
-        new = self._inbound(asked.input, {})
-        principal = access.principal.id
+        principal = access.principal
+        face = self.callers.admit(principal, await self.directory.face(asked.agent), asked.agent)
+        once = self.intake.once(f"sessions {face.agent_id}", principal, asked, key)
+        new = self.intake.inbound(asked.input, {})
 
-        def keep(conn: Connection, accepted: queue.Accepted) -> None:
+        def keep(conn: Connection, accepted: Accepted) -> None:
             conn.execute(update(_session).where(_session.c.id == accepted.session_id).values(meta=asked.metadata or None))
 
-        room = room_for_task(access.principal, None)
-        accepted = await self.engine.accept(face.agent_id, face.version, principal, new, room, keep)
-        seen = await self.seen(accepted.session_id, access.principal)
+        accepted = await self.intake.begin(face.agent_id, face.version, principal, new, once, keep)
+        seen = await self._seen(accepted.session_id, principal.id)
         token = self.token(access, seen, CreateToken())
         return Created(**seen.fields(), task_id=accepted.task_id, turn_id=accepted.turn_id, client_token=token)
 
-    async def send(self, access: Access, seen: Seen, asked: SendMessage) -> Sent:
-        new = self._inbound(asked.input, asked.metadata, context_id=seen.id)
-        room = room_for_task(access.principal, new.task_id)
-        accepted = await self.engine.accept(seen.agent_id, 0, seen.principal, new, room)
+    async def send(self, access: Access, seen: Seen, asked: SendMessage, key: str | None) -> Sent:
+        once = self.intake.once(f"session {seen.id}", access.principal, asked, key)
+        new = self.intake.inbound(asked.input, asked.metadata, seen.id)
+        accepted = await self.intake.go_on(seen.agent_id, access.principal, new, once)
         ids = {"session_id": seen.id, "task_id": accepted.task_id, "turn_id": accepted.turn_id}
         return Sent(**ids, seq=accepted.seq, delivery="queued")
 
@@ -120,23 +120,13 @@ class Sessions:
 
     async def archive(self, seen: Seen) -> Session:
         await self.log.write(lambda conn: queue.archive(conn, seen.id))
-        return Session(**(await self.seen(seen.id, Principal(seen.principal))).fields())
+        return Session(**(await self._seen(seen.id, seen.principal)).fields())
 
     def token(self, access: Access, seen: Seen, asked: CreateToken) -> Token:
-        """Raises OutOfScope for more than who asks has, InvalidParams for longer than is allowed."""
+        """Raises OutOfScope for more than who asks has."""
         for scope in asked.scopes:
             access.to_session(seen.id, scope)
-        grant = self.gate.tokens.grant(seen.id, seen.principal, frozenset(asked.scopes), asked.seconds, access.grant)
-        return Token(
-            token=self.gate.tokens.token(grant),
-            session_id=seen.id,
-            scopes=asked.scopes,
-            expires_at=iso(grant.expires_at * 1_000_000),
-        )
-
-    def _inbound(self, input: Input, metadata: dict[str, object], context_id: str | None = None) -> Inbound:
-        parts = stored(input)
-        size = len(prompt_of([{"parts": parts}]))
-        if size > self.settings.max_prompt_chars:
-            raise TooLarge(f"The message has {size} characters; at most {self.settings.max_prompt_chars} are taken.")
-        return Inbound(parts, new_id("msg"), context_id, metadata=metadata)
+        tokens = self.gate.tokens
+        grant = tokens.grant(seen.id, seen.principal, frozenset(asked.scopes), asked.seconds, access.grant)
+        expires_at = iso(grant.expires_at * 1_000_000)
+        return Token(token=tokens.token(grant), session_id=seen.id, scopes=sorted(set(asked.scopes)), expires_at=expires_at)

@@ -65,6 +65,7 @@ _LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _K
 _OTHER_STATES = select(_turn.c.state).where(
     _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended"
 )
+_UNDONE = select(_turn.c.id).where(_turn.c.session_id == _KEY, _turn.c.state != "ended", _turn.c.yield_reason.is_(None))
 _MESSAGES = (
     select(_event.c.body)
     .where(_event.c.turn_id == _KEY, _event.c.type == literal_column("'message'"))  # a literal, for the partial index
@@ -149,7 +150,7 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
         found = conn.execute(_SESSION, {"key": context_id}).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
             if found.status == "archived":
-                raise Archived(f"Context {context_id!r} is archived: it can be read, not continued.", "Begin a new one.")
+                raise Archived(f"Session {context_id!r} is archived: it can be read, not continued.", "Begin a new one.")
             return context_id
         if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
@@ -263,7 +264,7 @@ def archive(conn: Connection, session_id: str) -> list[Batch]:
     """Close a session for good; a task that waits for input is canceled. Raises Busy while a turn waits or runs."""
     if conn.execute(_SESSION, {"key": session_id}).one().status == "archived":
         return []
-    if conn.execute(_OTHER_STATES, {"key": session_id, "turn_id": ""}).first() is not None:
+    if conn.execute(_UNDONE, {"key": session_id}).first() is not None:
         raise Busy(f"Session {session_id!r} is at work.", "Wait until it rests, or cancel it first.")
     batches = [batch for task_id in open_tasks(conn, session_id) for batch in cancel_waiting(conn, task_id)]
     body = {"kind": ARCHIVED, "text": "The session is archived: it can be read, not continued."}

@@ -1,0 +1,88 @@
+"""Messages on their way into the engine: checked, under their idempotency key, into the task they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway import idempotency
+from gateway.auth.callers import Principal, room_for_task
+from gateway.clock import new_id
+from gateway.db.engine import Database
+from gateway.errors import Archived, Conflict, InvalidParams, TooLarge
+from gateway.idempotency import HEADER, Once, parse_key
+from gateway.log.rows import Batch, Position
+from gateway.sessions import views
+from gateway.sessions.parts import stored
+from gateway.sessions.shapes import CreateSession, Input, SendMessage
+from gateway.settings import Settings
+from gateway.turns.engine import Engine
+from gateway.turns.queue import Accepted
+from gateway.turns.spec import Inbound, prompt_of
+
+TRIES = 3  # a task that waits for input may be ended by somebody else just before the message comes
+
+_KEPT = ("session_id", "task_id", "turn_id", "seq", "at")
+Keep = Callable[[Connection, Accepted], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    database: Database
+    engine: Engine
+    settings: Settings
+
+    def inbound(self, input: Input, metadata: dict[str, Any], session_id: str | None = None) -> Inbound:
+        """Raises TooLarge."""
+        parts = stored(input)
+        size, limit = len(prompt_of([{"parts": parts}])), self.settings.max_prompt_chars
+        if size > limit:
+            raise TooLarge(f"The message has {size} characters; at most {limit} are taken.", "Send less.")
+        return Inbound(parts, new_id("msg"), session_id, metadata=metadata)
+
+    def once(self, scope: str, principal: Principal, asked: CreateSession | SendMessage, header: str | None) -> Once | None:
+        """The request under its key; None where it has none. Raises InvalidParams, UsageError."""
+        given = [key for key in (header, asked.idempotency_key) if key is not None]
+        if len(set(given)) > 1:
+            raise InvalidParams(f"{HEADER} and idempotency_key hold two different keys.", "Send one of them.")
+        if not given:
+            return None
+        secret = principal.anonymous and not self.settings.lists_anonymously
+        said = json.dumps(asked.model_dump(exclude={"idempotency_key"}), sort_keys=True)
+        return Once.of(scope, principal.id, parse_key(given[0], secret=secret), hashlib.sha256(said.encode()).hexdigest())
+
+    async def begin(
+        self, agent_id: str, version: int, principal: Principal, new: Inbound, once: Once | None, keep: Keep | None = None
+    ) -> Accepted:
+        """Store a message and queue its turn, or answer what came of it before. Raises as `Engine.accept` does."""
+
+        def known(conn: Connection) -> Accepted | None:
+            found = idempotency.begin(conn, once) if once else None
+            return Accepted(**found, batch=Batch(found["session_id"], Position(found["seq"]), [])) if found else None
+
+        def within(conn: Connection, accepted: Accepted) -> None:
+            if keep is not None:
+                keep(conn, accepted)
+            if once is not None:
+                kept = {name: getattr(accepted, name) for name in _KEPT}
+                idempotency.settle(conn, once, kept, self.settings.idempotency_hours * 3600)
+
+        room = room_for_task(principal, new.task_id)
+        return await self.engine.accept(agent_id, version, principal.id, new, room, within, known)
+
+    async def go_on(self, agent_id: str, principal: Principal, new: Inbound, once: Once | None) -> Accepted:
+        """The same for a session that is there: a task of it that waits for input gets the message."""
+        tries = TRIES
+        while True:
+            waiting = await self.database.read(lambda conn: views.waiting_task(conn, new.context_id or ""))
+            try:
+                return await self.begin(agent_id, 0, principal, replace(new, task_id=waiting), once)
+            except Conflict as exc:
+                tries -= 1
+                if waiting is None or not tries or isinstance(exc, Archived):
+                    raise
