@@ -111,6 +111,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         card=lambda record: cards.json(face_of(record)),
         card_keys=cards.keys,
         cancel=engine.cancel_session,
+        ping=courier.ping,
         more_checks=(engine_check, webhooks_check),
     )
 

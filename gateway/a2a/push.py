@@ -57,7 +57,7 @@ class Push:
         return Wanted(
             name=config.id,
             url=config.url,
-            origin=f"{vetted.url.scheme}://{vetted.url.netloc.decode('ascii')}",
+            origin=vetted.origin,
             token=config.token,
             scheme=config.authentication.scheme,
             credentials=config.authentication.credentials,

@@ -1,4 +1,4 @@
-"""`switchboard webhooks`: whom tasks' events are pushed to, and what became of each delivery."""
+"""`switchboard webhooks`: where events of tasks and sessions go, and what became of each delivery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.cli.shell import Group, as_owner
 
 @click.group("webhooks", cls=Group, examples=("switchboard webhooks list", "switchboard webhooks deliveries --state dead"))
 def webhooks() -> None:
-    """Look at push notifications, and send one again."""
+    """Look at webhooks and push notifications, try one, send a delivery again."""
 
 
 @webhooks.command("list", examples=("switchboard webhooks list", "switchboard webhooks list --limit 10 --json"))
@@ -21,14 +21,14 @@ def webhooks() -> None:
 @click.option("--cursor", help="Where the last list ended.")
 @as_owner
 def list_(out: Output, api: OwnerApi, **filters: Any) -> None:
-    """List whom tasks' events are pushed to, newest first."""
+    """List where events of tasks and sessions go, newest first."""
     result = api.call("webhooks.list", **{name: value for name, value in filters.items() if value is not None})
     if out.json:
         return out.data(result)
     if not result["webhooks"]:
-        return out.say("No webhooks. Callers add them to their tasks.")
-    rows = [(w["id"], w["agent"], w["task_id"], when(w.get("created_at")), _counts(w), w["url"]) for w in result["webhooks"]]
-    out.table(("ID", "AGENT", "TASK", "CREATED", "DELIVERIES", "URL"), rows)
+        return out.say("No webhooks. Callers add them to their tasks and sessions.")
+    rows = [(w["id"], w["agent"], _of(w), when(w.get("created_at")), _counts(w), w["url"]) for w in result["webhooks"]]
+    out.table(("ID", "AGENT", "TASK OR SESSION", "CREATED", "DELIVERIES", "URL"), rows)
     if result.get("next"):
         out.say(f"More: switchboard webhooks list --cursor {result['next']}")
     return None
@@ -53,10 +53,19 @@ def deliveries(out: Output, api: OwnerApi, **filters: Any) -> None:
     if not result["deliveries"]:
         return out.say("No deliveries.")
     rows = [
-        (d["id"], d["state"], d["attempts"], d["agent"], d["task_id"], when(d.get("created_at")), d["url"], d.get("error"))
+        (
+            d["id"],
+            d["state"],
+            d["attempts"],
+            d["agent"],
+            _of(d),
+            when(d.get("created_at")),
+            d["url"],
+            d.get("error"),
+        )
         for d in result["deliveries"]
     ]
-    out.table(("ID", "STATE", "TRIES", "AGENT", "TASK", "CREATED", "URL", "ERROR"), rows)
+    out.table(("ID", "STATE", "TRIES", "AGENT", "TASK OR SESSION", "CREATED", "URL", "ERROR"), rows)
     if result.get("next"):
         state = f" --state {given['state']}" if "state" in given else ""
         out.say(f"More: switchboard webhooks deliveries{state} --cursor {result['next']}")
@@ -74,6 +83,25 @@ def redeliver(out: Output, api: OwnerApi, id: str) -> None:
     if out.json:
         return out.data(result)
     return out.done(f"Delivery {id} is sent again.", "switchboard webhooks deliveries")
+
+
+@webhooks.command("test", examples=("switchboard webhooks test dst_0b1c", "switchboard webhooks test dst_0b1c --json"))
+@click.argument("id")
+@as_owner
+def test(out: Output, api: OwnerApi, id: str) -> int:
+    """Post a ping to a webhook, signed as its deliveries are, and say what came of it."""
+    result = api.call("webhooks.test", id=id)
+    if out.json:
+        out.data(result)
+    elif result["ok"]:
+        out.done(f"{result['url']} answered in {result['ms']} ms.")
+    else:
+        out.say(f"{result['url']} did not take it: {result['reason']}")
+    return 0 if result["ok"] else 1
+
+
+def _of(row: dict[str, Any]) -> str:
+    return str(row["task_id"] or row["session_id"])
 
 
 def _counts(webhook: dict[str, Any]) -> str:

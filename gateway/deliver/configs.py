@@ -11,14 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.clock import new_id, now_us
-from gateway.deliver.models import Outbox, PushConfig
+from gateway.deliver.models import Destination, Outbox
 from gateway.errors import Conflict, NotFound
 from gateway.log.models import Task
 from registry.secrets import Secrets
 
 MAX_CONFIGS = 10  # of one task
 
-_config, _outbox, _task = PushConfig.__table__, Outbox.__table__, Task.__table__  # type: ignore[attr-defined]
+_config, _outbox, _task = Destination.__table__, Outbox.__table__, Task.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)

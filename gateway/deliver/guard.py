@@ -99,6 +99,11 @@ class Vetted:
     def port(self) -> int:
         return _port(self.url)
 
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: one receiver."""
+        return f"{self.url.scheme}://{self.url.netloc.decode('ascii')}"
+
 
 class SystemResolver:
     """The machine's own resolver, in threads of its own: a slow name server must not hold up anybody else."""

@@ -1,21 +1,25 @@
-"""Tables of what is owed to others: push configs (where to) and the outbox (what, and how far it got).
+"""Tables of what is owed to others: destinations (where to) and the outbox (what, and how far it got).
 
-An outbox row names an event and the part of it that is told; the notification is made from the log when it is sent.
+An outbox row names an event and the part of it that is told, or a run of events; what is sent is made from the log.
 Rows are written in the transaction of their event.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Text
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, text
 from sqlmodel import Field, SQLModel
 
 _POS = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only INTEGER PRIMARY KEY by itself
+_UNSETTLED, _GROWING = text("settled_at IS NULL"), text("room IS NOT NULL")
 
 
-class PushConfig(SQLModel, table=True):
-    """Where a task's events are pushed to. `name` is the id its caller knows; token and credentials are sealed."""
+class Destination(SQLModel, table=True):
+    """Where events are sent: the push config of a task, or, where `task_id` is "", a webhook of its whole session.
 
-    __tablename__ = "push_config"
+    `name` is the id its caller knows. `token` (a webhook's secrets, between spaces) and `credentials` are sealed.
+    """
+
+    __tablename__ = "push_config"  # what it held first
 
     id: str = Field(primary_key=True)
     task_id: str
@@ -28,15 +32,21 @@ class PushConfig(SQLModel, table=True):
     token: str = Field(default="", sa_column=Column(Text, nullable=False))
     scheme: str = ""
     credentials: str = Field(default="", sa_column=Column(Text, nullable=False))
-    version: str  # of the protocol its caller speaks
+    version: str  # of the protocol its caller speaks; "" for a webhook
+    # Which events a webhook is told. They never change, so that a delivery is the same in every try.
+    level: str | None = None
+    types: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
 
-    __table_args__ = (Index("ux_push_config_name", "task_id", "name", unique=True),)
+    __table_args__ = (
+        Index("ux_push_config_name", "task_id", "name", unique=True),
+        Index("ix_push_config_session", "session_id", "task_id"),
+    )
 
 
 class Outbox(SQLModel, table=True):
-    """One delivery. Those of a config go out one after the other, in the order of `pos`."""
+    """One delivery. Those of a destination go out one after the other, in the order of `pos`."""
 
     __tablename__ = "outbox"
 
@@ -45,8 +55,10 @@ class Outbox(SQLModel, table=True):
     config_id: str
     session_id: str
     task_id: str
-    seq: int = Field(sa_column=Column(BigInteger, nullable=False))  # of the event that is told
-    part: str  # statusUpdate or artifactUpdate: what of the event
+    seq: int = Field(sa_column=Column(BigInteger, nullable=False))  # of the (first) event that is told
+    upto: int | None = Field(default=None, sa_column=Column(BigInteger))  # of the last one of a run
+    room: int | None = None  # what a run can still take in; None once it was taken out to be sent, and for single events
+    part: str  # statusUpdate or artifactUpdate: what of the event; or events: a run
     state: str = "pending"  # pending, delivering, delivered, dead
     attempts: int = 0
     next_at: int = Field(sa_column=Column(BigInteger, nullable=False))  # pending: not before; delivering: the lease's end
@@ -57,4 +69,6 @@ class Outbox(SQLModel, table=True):
     __table_args__ = (
         Index("ix_outbox_due", "state", "next_at"),
         Index("ix_outbox_order", "config_id", "pos"),
+        Index("ix_outbox_open", "config_id", "pos", sqlite_where=_UNSETTLED, postgresql_where=_UNSETTLED),
+        Index("ix_outbox_run", "config_id", sqlite_where=_GROWING, postgresql_where=_GROWING),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import ssl
 from collections.abc import Iterable, Mapping
@@ -95,16 +94,22 @@ class Sender:
             return int(response.status)
 
 
-def signature(token: str, id: str, at: int, body: bytes) -> str | None:
-    """Standard Webhooks' signature, if the config's token is a secret of theirs (`whsec_` and base64).
+def signature(tokens: Iterable[str], id: str, at: int, body: bytes) -> str | None:
+    """Standard Webhooks' signatures, one for each token that is a secret of theirs (`whsec_` and base64).
 
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
+    signed = b"%s.%d.%s" % (id.encode(), at, body)
+    digests = [hmac.digest(key, signed, "sha256") for key in map(key_of, tokens) if key]
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests) or None
+
+
+def key_of(token: str) -> bytes | None:
+    """The key in a Standard Webhooks secret."""
     if not token.startswith(SECRET):
         return None
     try:
         key = base64.b64decode(token.removeprefix(SECRET) + "==")
     except (binascii.Error, ValueError):
         return None
-    digest = hmac.new(key, b"%s.%d.%s" % (id.encode(), at, body), hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}" if key else None
+    return key or None

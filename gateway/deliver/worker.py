@@ -1,6 +1,6 @@
 """The courier: takes what is due out of the outbox and posts it, at least once, in order, and nobody waits for another.
 
-One delivery of a config at a time, a quarter of all at most to one receiver, `webhook_concurrency` in all. A try that
+One delivery of a destination at a time, a quarter of all at most to one receiver, `webhook_concurrency` in all. A try that
 fails is made again after a while that doubles, up to `webhook_attempts`; then the delivery is dead and an owner's
 business. Every try has the same `webhook-id`.
 """
@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -19,8 +20,9 @@ import structlog
 from gateway.clock import now_us
 from gateway.db.engine import Database
 from gateway.deliver import outbox
-from gateway.deliver.outbox import Due
-from gateway.deliver.sender import Failed, Sender, signature
+from gateway.deliver.envelope import envelope, headers, ping
+from gateway.deliver.outbox import OWED, Due
+from gateway.deliver.sender import Failed, Sender
 from gateway.errors import SwitchboardError
 from gateway.log.rows import Batch
 from gateway.settings import Settings
@@ -39,7 +41,7 @@ log_ = structlog.get_logger("switchboard.deliver")
 
 
 class Courier:
-    """`render` makes a notification's body from the log; None where there is nothing to tell."""
+    """`render` makes a push notification's body from the log; None where there is nothing to tell."""
 
     def __init__(self, database: Database, settings: Settings, secrets: Secrets, sender: Sender, render: Render) -> None:
         self._database, self._settings, self._secrets = database, settings, secrets
@@ -51,7 +53,7 @@ class Courier:
 
     def wake(self, batch: Batch) -> None:
         """Something was committed."""
-        if outbox.told(batch):
+        if OWED in batch.shared:
             self._work.set()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -69,6 +71,17 @@ class Courier:
                 if not taken:
                     with anyio.move_on_after(pause):
                         await self._work.wait()
+
+    async def ping(self, config_id: str) -> dict[str, Any]:
+        """Try a destination, now and once; what came of it. Raises NotFound."""
+        due = await self._database.read(lambda conn: outbox.probe(conn, config_id))
+        body, began, reason = ping(due), time.monotonic(), None
+        try:
+            await self._sender.post(due.url, headers(self._secrets, due, body), body)
+        except Failed as exc:
+            reason = exc.reason
+        ms = round((time.monotonic() - began) * 1000)
+        return {"id": config_id, "url": due.url, "delivery": due.id, "ok": reason is None, "reason": reason, "ms": ms}
 
     async def _take(self, group: anyio.abc.TaskGroup) -> int:
         """Begin deliveries that are due; how many."""
@@ -107,10 +120,10 @@ class Courier:
     async def _try(self, due: Due) -> Failed | bool:
         """True: delivered; False: there was nothing to tell."""
         try:
-            body = await self._render(due)
+            body = await self._body(due)
             if body is None:
                 return False
-            await self._sender.post(due.url, self._headers(due, body), body)
+            await self._sender.post(due.url, headers(self._secrets, due, body), body)
         except Failed as exc:
             return exc
         except RegistryError as exc:
@@ -120,17 +133,8 @@ class Courier:
             return Failed("The gateway failed while it delivered; its log has the traceback.")
         return True
 
-    def _headers(self, due: Due, body: bytes) -> dict[str, str]:
-        box, at = self._secrets.box("push_config", due.config_id), now_us() // 1_000_000
-        headers = {"Content-Type": "application/json", "User-Agent": "Switchboard"}
-        headers |= {"webhook-id": due.id, "webhook-timestamp": str(at)}
-        if due.token:
-            token = headers["X-A2A-Notification-Token"] = box.open("token", due.token)
-            signed = signature(token, due.id, at, body)
-            headers |= {"webhook-signature": signed} if signed else {}
-        if due.scheme and due.credentials:
-            headers["Authorization"] = f"{due.scheme} {box.open('credentials', due.credentials)}"
-        return headers
+    async def _body(self, due: Due) -> bytes | None:
+        return await self._render(due) if due.task_id else await self._database.read(lambda conn: envelope(conn, due))
 
     async def _settle(self, due: Due, came: Failed | bool) -> None:
         if came is True:

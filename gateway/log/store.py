@@ -137,14 +137,19 @@ class Log:
 
         def with_the_rest(conn: Connection) -> Sequence[Batch]:
             batches = op(conn)
-            for batch in batches:
-                for call in self.within:
-                    call(conn, batch)
+            self.join(conn, batches)
             return batches
 
-        return await self.database.write(with_the_rest, self._told)
+        return await self.database.write(with_the_rest, self.told)
 
-    def _told(self, batches: Sequence[Batch]) -> None:
+    def join(self, conn: Connection, batches: Sequence[Batch]) -> None:
+        """What else goes into the transaction of an append; for who does not `write`."""
+        for batch in batches:
+            for call in self.within:
+                call(conn, batch)
+
+    def told(self, batches: Sequence[Batch]) -> None:
+        """Batches are durable."""
         for batch in batches:
             for call in self.after:
                 call(batch)

@@ -45,6 +45,7 @@ class Owner:
     card: Callable[[AgentRecord], dict[str, Any]]
     cancel: Callable[[str], Awaitable[list[str]]]
     card_keys: CardKeys
+    ping: Callable[[str], Awaitable[dict[str, Any]]]  # tries a webhook
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     more_checks: tuple[Callable[[], Awaitable[Check]], ...] = ()  # of other packages, for doctor
 

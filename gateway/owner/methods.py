@@ -20,6 +20,7 @@ from gateway.owner.params import (
     SessionsEvents,
     SessionsList,
     Update,
+    WebhookId,
     WebhooksDeliveries,
     WebhooksList,
 )
@@ -155,6 +156,11 @@ async def webhooks_deliveries(owner: Owner, asked: WebhooksDeliveries) -> Json:
 async def webhooks_redeliver(owner: Owner, asked: DeliveryId) -> Json:
     await owner.database.write(lambda conn: outbox.redeliver(conn, asked.id))
     return {"id": asked.id, "state": "pending"}
+
+
+@method(METHODS, "webhooks.test", WebhookId)
+async def webhooks_test(owner: Owner, asked: WebhookId) -> Json:
+    return await owner.ping(asked.id)
 
 
 @method(METHODS, "runtimes.list", Nothing)

@@ -111,6 +111,10 @@ class WebhooksDeliveries(Params):
     cursor: str | None = None
 
 
+class WebhookId(Params):
+    id: str
+
+
 class DeliveryId(Params):
     id: str
 

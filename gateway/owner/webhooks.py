@@ -1,4 +1,4 @@
-"""Webhooks as owners see them: whom tasks' events are pushed to, and what became of each delivery. No secrets."""
+"""Webhooks as owners see them: where events of tasks and sessions go, and what became of each delivery. No secrets."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, select, tuple_
 
 from gateway.clock import iso
-from gateway.deliver.models import Outbox, PushConfig
+from gateway.deliver.models import Destination, Outbox
 from gateway.errors import InvalidParams
 from gateway.owner.params import WebhooksDeliveries, WebhooksList
 from registry import models
 
-_config, _outbox = PushConfig.__table__, Outbox.__table__  # type: ignore[attr-defined]
+_config, _outbox = Destination.__table__, Outbox.__table__  # type: ignore[attr-defined]
 _agent = models.Agent.__table__  # type: ignore[attr-defined]
 _NAME = func.coalesce(_agent.c.name, _config.c.agent_id).label("agent")
 _JOINED = _config.outerjoin(_agent, _agent.c.id == _config.c.agent_id)
 
 
 def listing(conn: Connection, asked: WebhooksList) -> dict[str, Any]:
-    """A page of push configs, newest first. `next` is where the next page begins."""
+    """A page of destinations, newest first. `next` is where the next page begins."""
     query = select(_config, _NAME).select_from(_JOINED).order_by(_config.c.created_at.desc(), _config.c.id.desc())
     if asked.cursor is not None:
         at, _, id = asked.cursor.partition(".")
@@ -37,11 +37,13 @@ def _webhook(conn: Connection, row: RowMapping) -> dict[str, Any]:
         "id": row["id"],
         "name": row["name"],
         "agent": row["agent"],
-        "task_id": row["task_id"],
+        "task_id": row["task_id"] or None,
         "session_id": row["session_id"],
         "principal": row["principal"],
         "url": row["url"],
-        "version": row["version"],
+        "version": row["version"] or None,
+        "level": row["level"],
+        "types": row["types"] or [],
         "authentication": row["scheme"] or None,
         "created_at": iso(row["created_at"]),
         "deliveries": states,
@@ -71,8 +73,9 @@ def _delivery(row: RowMapping) -> dict[str, Any]:
         "webhook_id": row["config_id"],
         "url": row["url"],
         "session_id": row["session_id"],
-        "task_id": row["task_id"],
+        "task_id": row["task_id"] or None,
         "seq": row["seq"],
+        "upto": row["upto"] or row["seq"],
         "part": row["part"],
         "created_at": iso(row["created_at"]),
         "next_at": iso(row["next_at"]) if row["state"] == "pending" else None,

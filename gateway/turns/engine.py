@@ -88,9 +88,10 @@ class Engine:
             accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
             if within is not None:
                 within(conn, accepted)
+            self.log.join(conn, [accepted.batch])
             return accepted
 
-        accepted = await self.log.database.write(op, lambda accepted: self.log.hub.publish(accepted.batch))
+        accepted = await self.log.database.write(op, lambda accepted: self.log.told([accepted.batch]))
         self._work.set()
         return accepted
 

@@ -78,7 +78,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
         "call": set(),
         "chat": set(),
         "sessions": {"list", "show", "events", "cancel"},
-        "webhooks": {"list", "deliveries", "redeliver"},
+        "webhooks": {"list", "deliveries", "redeliver", "test"},
         "runtimes": {"list", "check", "replay"},
         "keys": {"list", "rotate"},
         "doctor": set(),

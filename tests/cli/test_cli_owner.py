@@ -148,6 +148,11 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "next": "3",
         },
     ),
+    "webhooks test dst_1": (
+        "webhooks.test",
+        {"id": "dst_1"},
+        {"id": "dst_1", "url": "https://x.test/", "delivery": "dlv_1", "ok": True, "reason": None, "ms": 7},
+    ),
     "webhooks redeliver dlv_1": ("webhooks.redeliver", {"id": "dlv_1"}, {"id": "dlv_1", "state": "pending"}),
     "runtimes list": (
         "runtimes.list",
@@ -188,14 +193,16 @@ PRINTED = {
         "More: switchboard sessions list --cursor c2\n",
     ),
     "webhooks list --limit 5": (
-        "ID     AGENT  TASK   CREATED  DELIVERIES           URL\ncfg_1  a      tsk_1  -        1 dead, 2 delivered  https://x.test/\n",
+        "ID     AGENT  TASK OR SESSION  CREATED  DELIVERIES           URL\n"
+        "cfg_1  a      tsk_1            -        1 dead, 2 delivered  https://x.test/\n",
         "More: switchboard webhooks list --cursor 7.cfg_1\n",
     ),
     "webhooks deliveries --state dead --cursor 9": (
-        "ID     STATE  TRIES  AGENT  TASK   CREATED  URL              ERROR\n"
-        "dlv_1  dead   12     a      tsk_1  -        https://x.test/  The receiver answered 500.\n",
+        "ID     STATE  TRIES  AGENT  TASK OR SESSION  CREATED  URL              ERROR\n"
+        "dlv_1  dead   12     a      tsk_1            -        https://x.test/  The receiver answered 500.\n",
         "More: switchboard webhooks deliveries --state dead --cursor 3\n",
     ),
+    "webhooks test dst_1": ("https://x.test/ answered in 7 ms.\n", ""),
     "webhooks redeliver dlv_1": ("Delivery dlv_1 is sent again.\n", "Next: switchboard webhooks deliveries\n"),
     "callers add shop": (
         "sbk_1_x\n",

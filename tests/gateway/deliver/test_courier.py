@@ -49,6 +49,8 @@ async def test_what_never_succeeds_is_dead_and_is_sent_again_when_an_owner_says_
             "name": "mine",
             "principal": "anonymous",
             "version": "1.0",
+            "level": None,
+            "types": [],
             "authentication": None,
             "deliveries": {"dead": 3},
         }
@@ -59,6 +61,7 @@ async def test_what_never_succeeds_is_dead_and_is_sent_again_when_an_owner_says_
             "state": "dead",
             "attempts": 3,
             "seq": dead[2]["seq"],
+            "upto": dead[2]["seq"],
             "part": "statusUpdate",
             "next_at": None,
             "error": "The receiver answered 500.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from gateway.auth.callers import Pepper
 from gateway.auth.owners import OwnerKey
 from gateway.db.engine import Database
+from gateway.errors import NotFound
 from gateway.owner import http
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Owner
@@ -34,6 +36,9 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
         canceled.append(session_id)
         return ["tsk_1"]
 
+    async def ping(webhook_id: str) -> dict[str, Any]:
+        raise NotFound(f"There is no webhook {webhook_id!r}.")
+
     key = OwnerKey.load(settings.owner_key_file)
     Pepper.load(settings.callers_key_file)
     owner = Owner(
@@ -44,6 +49,7 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
         card=lambda agent: {"name": agent.name, "version": str(agent.version), "description": agent.makeup.description},
         cancel=cancel,
         card_keys=load_card_keys(settings),
+        ping=ping,
         environ={"PATH": str(tmp_path / "bin"), "ANTHROPIC_API_KEY": "sk-of-the-gateway"},
     )
     await owner.database.start()

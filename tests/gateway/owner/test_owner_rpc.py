@@ -168,6 +168,7 @@ async def test_every_promised_method_is_there() -> None:
         "webhooks.deliveries",
         "webhooks.list",
         "webhooks.redeliver",
+        "webhooks.test",
     ]
 
 
