@@ -92,6 +92,10 @@ class Settings(BaseSettings):
         return {"organization": organization, "url": self.provider_url or self.url} if organization else None
 
     @property
+    def allowed_origins(self) -> list[str]:
+        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
     def lists_anonymously(self) -> bool:
         on_loopback = self.host in ("127.0.0.1", "::1", "localhost")
         return on_loopback if self.anonymous_listing is None else self.anonymous_listing

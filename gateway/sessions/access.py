@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth import client_tokens
 from gateway.auth.callers import Callers, Principal, credentials, wrong
 from gateway.auth.client_tokens import ClientTokens, Grant
+from gateway.clock import now_us
 from gateway.errors import OutOfScope
 from gateway.sessions.views import missing
 
@@ -34,6 +35,16 @@ class Access:
             raise missing(id)
         if scope not in self.scopes:
             raise OutOfScope(f"This token is not for {scope[:-1]}ing.", f"Ask for one with the scope {scope!r}.")
+
+    @property
+    def expired(self) -> bool:
+        """Whether a client token holds no longer; of a connection that is still open."""
+        return self.grant is not None and self.grant.expires_at * 1_000_000 <= now_us()
+
+    def check_time(self) -> None:
+        """Raises WrongKey."""
+        if self.expired:
+            raise wrong("The client token has expired.")
 
     def to_all(self) -> None:
         """Raises OutOfScope for a client token."""

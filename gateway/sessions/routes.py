@@ -158,7 +158,7 @@ OPERATIONS = (
 def routes(sessions: Sessions) -> list[Mount]:
     app = Starlette(
         routes=[Route(op.path, _endpoint(op, sessions), methods=[op.method]) for op in OPERATIONS],
-        middleware=[Middleware(HideToken), *_cors(sessions.settings.cors_origins)],
+        middleware=[Middleware(HideToken), *_cors(sessions.settings.allowed_origins)],
         exception_handlers={HTTPException: _refuse},
     )
     return [Mount(PREFIX, app)]
@@ -187,9 +187,8 @@ async def _refuse(_request: Request, exc: Exception) -> Response:
     return refused(exc)
 
 
-def _cors(origins: str) -> list[Middleware]:
-    """Pages of these origins may call from a browser; the others' browsers refuse to tell them the answers."""
-    allowed = [origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip()]
+def _cors(allowed: list[str]) -> list[Middleware]:
+    """Pages of these origins may call from a browser; others are not told the answers."""
     if not allowed:
         return []
     headers = ["Authorization", "Content-Type", HEADER, "Last-Event-ID"]

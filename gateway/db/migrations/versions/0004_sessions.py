@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004_sessions"
-down_revision = "0003_idempotency"
+down_revision = "0003_destinations"
 
 
 def upgrade() -> None:
