@@ -57,6 +57,7 @@ from gateway.deliver.sender import Sender
 from gateway.deliver.worker import Courier
 from gateway.errors import SwitchboardError
 from gateway.log.store import Log
+from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
@@ -124,6 +125,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)
+                group.start_soon(watch, log)
                 async with grpc:
                     yield
                 group.cancel_scope.cancel()

@@ -25,11 +25,12 @@ import httpx2
 import uvicorn
 
 from adapters.profile import Profile
+from gateway.a2a.extension import TOOL_EVENTS
 from gateway.app import create_app
 from gateway.settings import Settings
 
 Json = dict[str, Any]
-HEADERS = {"A2A-Version": "1.0"}
+HEADERS = {"A2A-Version": "1.0", "A2A-Extensions": TOOL_EVENTS}
 
 
 def free_port() -> int:

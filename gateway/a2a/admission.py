@@ -1,7 +1,8 @@
 """What every call to an agent must pass before it is parsed: who calls, the agent; over HTTP type, size, JSON, tenant too.
 
-A call that passes has in its `request.state`: `face`, `principal`, `json` (None without a body), and `refused`: what the
-Handler refuses as who calls is not allowed it. Not every dispatcher of the SDK has a way to tell that; we tell it.
+A call that passes has in its `request.state`: `face`, `principal`, `json` (None without a body), `extensions` (what it
+activated), and `refused`: what the Handler refuses as who calls is not allowed it. Not every dispatcher of the SDK has a
+way to tell that; we tell it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.a2a.cards import Face
+from gateway.a2a.extension import activated
 from gateway.a2a.security import a2a_error, refusal_headers
 from gateway.a2a.versions import HEADER, Version
 from gateway.auth.callers import Callers, Principal
@@ -93,6 +95,7 @@ class Admission:
         except SwitchboardError as exc:
             raise Refused.by(exc) from exc
         request.state.face, request.state.principal, request.state.refused = face, principal, []
+        request.state.extensions = activated(request.headers.items())
         request.state.json = await self._body(request, media_types)
         for tenant in _tenants(request):
             if tenant != face.name:
@@ -144,7 +147,7 @@ class ContextBuilder(DefaultServerCallContextBuilder):
         context = super().build(request)
         for name in SECRETS:
             context.state["headers"].pop(name, None)
-        for name in ("face", "principal", "refused"):
+        for name in ("face", "principal", "refused", "extensions"):
             context.state[name] = getattr(request.state, name)
         context.state["version"] = context.state["headers"][HEADER.lower()] = request.state.version
         return context

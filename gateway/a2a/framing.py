@@ -36,6 +36,9 @@ class Framing:
     convert: Callable[[bytes], bytes] | None = None
 
 
+PLAIN = Framing("plain", b"", b"")
+
+
 def jsonrpc(request_id: object, version: Version = "1.0") -> Framing:
     id = dumps(request_id)
     convert = _jsonrpc_03 if version == "0.3" else None

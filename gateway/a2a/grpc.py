@@ -21,6 +21,7 @@ from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server as add_10
 from a2a.utils.errors import A2AError, InternalError
 
 from gateway.a2a.admission import SECRETS, Admission
+from gateway.a2a.extension import activated
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
 from gateway.a2a.security import KeyReusedError, SignInError, TooManyError, UnavailableError, a2a_error
@@ -90,6 +91,7 @@ class Gate:
         for name in SECRETS:
             headers.pop(name, None)
         context.state["face"], context.state["principal"] = face, principal
+        await _tell_extensions(context)
 
     def unary(self, call: Unary, version: Version) -> Unary:
         async def admitted(context: ServerCallContext) -> Any:
@@ -148,6 +150,15 @@ class Service03(CompatGrpcHandler):
     async def _handle_stream(self, context: Any, handler_func: Stream) -> AsyncIterator[Any]:
         async for item in super()._handle_stream(context, self._gate.stream(handler_func, "0.3")):
             yield item
+
+
+async def _tell_extensions(context: ServerCallContext) -> None:
+    """What the call activates, told back in the metadata an answer begins with."""
+    call: grpc.aio.ServicerContext = context.state["grpc_context"]
+    metadata = [(key, value) for key, value in call.invocation_metadata() or () if isinstance(value, str)]
+    found = context.state["extensions"] = activated(metadata)
+    if found:
+        await call.send_initial_metadata([(name.lower(), uris) for name, uris in found.items()])
 
 
 def _incident(exc: Exception) -> A2AError:

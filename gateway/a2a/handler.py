@@ -31,6 +31,7 @@ from sqlalchemy import Connection
 
 from gateway.a2a import security
 from gateway.a2a.cards import Face
+from gateway.a2a.extension import TOOL_EVENTS
 from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.repeats import Repeats, digest_of
@@ -91,6 +92,7 @@ class Handler(RequestHandler):
             accepted, body = await self._accept(params, context)
             at = Position(accepted.seq)
             stream = TaskStream(self.log, self.tasks, accepted.task_id, accepted.session_id, at)
+            stream.tools = _tools(context)
             if params.message.task_id or not accepted.batch.rows:
                 stream.first = await self.tasks.at(accepted.task_id, accepted.seq)
                 stream.begun = _artifact_ids(stream.first)
@@ -146,20 +148,21 @@ class Handler(RequestHandler):
         with _a2a_errors():
             last = _last_event_id(context)
             if last is not None:
-                return await self._resumed(_caller(context), params.id, last)
+                return await self._resumed(context, params.id, last)
             found = await self.tasks.get(_caller(context), params.id)
             if found.state in TERMINAL:
                 raise UnsupportedOperationError(f"Task {params.id!r} has ended as {found.state}.")
             stream = TaskStream(self.log, self.tasks, params.id, found.session_id, found.position)
             stream.first, stream.begun = found.task, _artifact_ids(found.task)
+            stream.tools = _tools(context)
             return stream
 
-    async def _resumed(self, caller: Caller, task_id: str, last: Position) -> TaskStream:
-        place = await self.tasks.place(caller, task_id, last.seq)
+    async def _resumed(self, context: ServerCallContext, task_id: str, last: Position) -> TaskStream:
+        place = await self.tasks.place(_caller(context), task_id, last.seq)
         if last.seq > place.last_seq:
             raise InvalidRequestError(f"Last-Event-ID {last.seq} is not an id of this stream.")
         stream = TaskStream(self.log, self.tasks, task_id, place.session_id, last)
-        stream.begun, stream.live = place.begun, not place.rests
+        stream.begun, stream.live, stream.tools = place.begun, not place.rests, _tools(context)
         return stream
 
     async def on_subscribe_to_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> AsyncGenerator[Any]:
@@ -232,12 +235,12 @@ class Handler(RequestHandler):
 
     async def _continued(self, params: pb.SendMessageRequest, context: ServerCallContext, last: Position) -> TaskStream:
         """The stream of a message that was sent before, after an event."""
-        digest, caller = digest_of(params), _caller(context)
+        digest = digest_of(params)
         try:
-            sent = await self.repeats.sent(params, digest, self.repeats.once(params, digest, context), caller)
+            sent = await self.repeats.sent(params, digest, self.repeats.once(params, digest, context), _caller(context))
         except KeyReused as exc:
             raise _refused(context, exc) from exc
-        stream = await self._resumed(caller, sent.task_id, last)
+        stream = await self._resumed(context, sent.task_id, last)
         stream.over = await self._told(sent, last)
         return stream
 
@@ -334,6 +337,10 @@ def _refused(context: ServerCallContext, exc: SwitchboardError) -> A2AError:
 def _principal(context: ServerCallContext) -> Principal:
     principal: Principal = context.state["principal"]
     return principal
+
+
+def _tools(context: ServerCallContext) -> bool:
+    return any(TOOL_EVENTS in uris for uris in context.state.get("extensions", {}).values())
 
 
 def _part(part: pb.Part) -> Json:

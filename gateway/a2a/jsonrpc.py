@@ -48,6 +48,7 @@ class Dispatcher(JsonRpcDispatcher):
         answer = await self._answer(request, body)
         for exc in request.state.refused:
             return Refused.by(exc).jsonrpc(_id(body))
+        answer.headers.update(request.state.extensions)
         return Response(status_code=204) if notifies else answer
 
     async def _answer(self, request: Request, body: dict[str, Any]) -> Response:

@@ -56,6 +56,7 @@ def _guarded(endpoint: Endpoint, version: Version, admission: Admission) -> Endp
             request.state.version = spoken(request.headers.get(HEADER), request.query_params.get(HEADER))
             require(version, request.state.version, f"The path {request.url.path[:200]}")
             answer: Response = await endpoint(request)
+            answer.headers.update(request.state.extensions)
         except Refused as exc:
             return exc.rest(version)
         except A2AError as exc:

@@ -7,18 +7,29 @@ all who read it. A batch goes out in one write. `Last-Event-ID` continues exactl
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 
 from sse_starlette.sse import EventSourceResponse
 
-from gateway.a2a.framing import Framing, dumps
+from gateway.a2a.framing import PLAIN, Framing, dumps
 from gateway.a2a.tasks import Tasks
-from gateway.a2a.translate import Json, artifact_id, final_updates, update_of
+from gateway.a2a.translate import Json, artifact_id, depends_on_tools, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log
 from gateway.log.tail import tail
 
 PING_SECONDS = 15
+
+
+@dataclass(slots=True)
+class Told:
+    """What a batch tells about a task; made once for all who read it in the same form from the same place."""
+
+    begun: set[str]  # artifacts of which its readers have a piece after it
+    results: list[bytes] = field(default_factory=list)
+    between: list[bytes] = field(default_factory=list)  # what stands between a reader's own heads of the frames
+    ended: bool = False
 
 
 class TaskStream:
@@ -31,6 +42,7 @@ class TaskStream:
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
         self.live = True  # False for a task that rests: who has read its end already must not wait for another
         self.over = False  # it has been told to its end
+        self.tools = False  # the reader activated the extension of tool events
 
     def response(self, framing: Framing, send_timeout: float) -> EventSourceResponse:
         """The stream as an HTTP answer; who reads nothing for `send_timeout` seconds is cut off."""
@@ -43,47 +55,54 @@ class TaskStream:
             first = dumps({"task": self.first})
             first = framing.convert(first) if framing.convert else first
             yield b"id: %d\n" % self.after.seq + framing.head + first + framing.tail
-        async for found in self._batches(framing):
-            frames = []
-            for seq, last, result in found:
-                # The events of one row are cut off from their id but for the last: who resumes gets the row whole.
-                frames.append((b"id: %d\n" % seq if last else b"") + framing.head + result + framing.tail)
-            yield b"".join(frames)
+        async for told in self._told(framing):
+            yield framing.head.join(told.between)
 
     async def updates(self) -> AsyncIterator[Json]:
         """The same as JSON values, for the SDK's own transports."""
         if self.first is not None:
             yield {"task": self.first}
-        async for found in self._batches():
-            for _, _, result in found:
+        async for told in self._told(PLAIN):
+            for result in told.results:
                 yield json.loads(result)
 
-    async def _batches(self, framing: Framing | None = None) -> AsyncIterator[list[tuple[int, bool, bytes]]]:
+    async def _told(self, framing: Framing) -> AsyncIterator[Told]:
         if self.over:
             return
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
-            found: list[tuple[int, bool, bytes]] = []
-            ended = False
-            for row in batch.rows:
-                if row.task_id != self.task_id or row.sub:
-                    continue
-                results = [_converted(batch, framing, result) for result in await self._results(batch, row)]
-                found += [(row.seq, index == len(results) - 1, result) for index, result in enumerate(results)]
-                ended = ends(row, self.task_id)
-                if ended:
-                    break
-            if found:
-                yield found
-            if ended:
+            key = (self.task_id, framing.name, frozenset(self.begun))
+            told: Told | None = batch.whole.get(key)
+            if told is None:
+                told = batch.whole[key] = await self._tell(batch, framing)
+            self.begun |= told.begun
+            if told.results:
+                yield told
+            if told.ended:
                 return
 
-    async def _results(self, batch: Batch, row: Row) -> list[bytes]:
-        if row.type == "chunk" and artifact_id(row.turn_id or "") not in self.begun:
-            self.begun.add(artifact_id(row.turn_id or ""))
+    async def _tell(self, batch: Batch, framing: Framing) -> Told:
+        """What a batch tells to those who read this task in this form, and have the same pieces already."""
+        told, frames = Told(begun=set(self.begun)), []
+        for row in batch.rows:
+            if row.task_id != self.task_id or row.sub:
+                continue
+            results = [_converted(batch, framing, result) for result in await self._results(batch, row, told.begun)]
+            frames += [(row.seq if index == len(results) else None, result) for index, result in enumerate(results, 1)]
+            told.results += results
+            told.ended = ends(row, self.task_id)
+            if told.ended:
+                break
+        told.between = _between(frames, framing)
+        return told
+
+    async def _results(self, batch: Batch, row: Row, begun: set[str]) -> list[bytes]:
+        if row.type == "chunk" and artifact_id(row.turn_id or "") not in begun:
+            begun.add(artifact_id(row.turn_id or ""))
             return [dumps(update_of(row, first=True))]
-        shared: list[bytes] | None = batch.shared.get(row.seq)
+        key = (row.seq, self.tools and depends_on_tools(row))
+        shared: list[bytes] | None = batch.shared.get(key)
         if shared is None:
-            shared = batch.shared[row.seq] = await self._encoded(row)
+            shared = batch.shared[key] = await self._encoded(row)
         return shared
 
     async def _encoded(self, row: Row) -> list[bytes]:
@@ -91,7 +110,7 @@ class TaskStream:
             task = await self._tasks.at(self.task_id, row.seq)
             final = json.loads(row.body).get("final", True)
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
-        update = update_of(row)
+        update = update_of(row, tools=self.tools)
         return [] if update is None else [dumps(update)]
 
 
@@ -100,8 +119,20 @@ def ends(row: Row, task_id: str) -> bool:
     return row.type == "done" and row.task_id == task_id and bool(json.loads(row.body).get("final", True))
 
 
-def _converted(batch: Batch, framing: Framing | None, result: bytes) -> bytes:
-    if framing is None or framing.convert is None:
+def _between(frames: Sequence[tuple[int | None, bytes]], framing: Framing) -> list[bytes]:
+    """The frames, cut where each one's head belongs.
+
+    The events of one row are cut off from their id but for the last: who resumes gets the row whole.
+    """
+    pieces, before = [], b""
+    for seq, result in frames:
+        pieces.append(before + (b"" if seq is None else b"id: %d\n" % seq))
+        before = result + framing.tail
+    return [*pieces, before]
+
+
+def _converted(batch: Batch, framing: Framing, result: bytes) -> bytes:
+    if framing.convert is None:
         return result
     key = (framing.name, result)
     if key not in batch.shared:

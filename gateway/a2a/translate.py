@@ -1,10 +1,11 @@
 """Events of the log as A2A's JSON (spec v1.0, section 4), pure. The one place that knows both vocabularies.
 
     chunk                    -> artifactUpdate, appended to the turn's artifact
-    tool_start, tool_result  -> statusUpdate(working): a text part for people, a data part for machines
+    tool_start, tool_result  -> statusUpdate(working): a text part for people, a data part for machines that asked for it
     artifact                 -> artifactUpdate
     done                     -> the whole artifact once more, then the final statusUpdate (made from the folded task)
-Deliberate: nothing here depends on who reads, so one encoding of an event serves every subscriber.
+Deliberate: nothing here depends on who reads but for the extension of tool events, which a caller activates or not; so at
+most two encodings of an event serve all subscribers.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ STATES = {
     "canceled": "TASK_STATE_CANCELED",
     "rejected": "TASK_STATE_REJECTED",
 }
+_TOOL_EVENTS = ("tool_start", "tool_result", "system")
 _STATE_OF_REASON = {
     "completed": "completed",
     "needs_input": "input_required",
@@ -47,8 +49,11 @@ def artifact_id(turn_id: str) -> str:
     return f"response-{turn_id.removeprefix('trn_')}"
 
 
-def update_of(row: Row, *, first: bool = False) -> Json | None:
-    """The stream event of one row; None where there is nothing to tell. `first`: the turn's artifact begins here."""
+def update_of(row: Row, *, first: bool = False, tools: bool = False) -> Json | None:
+    """The stream event of one row; None where there is nothing to tell.
+
+    `first`: the turn's artifact begins here; `tools`: the extension of tool events is activated.
+    """
     match row.type:
         case "turn_started":
             return _status(row, "working")
@@ -60,8 +65,8 @@ def update_of(row: Row, *, first: bool = False) -> Json | None:
             made = _artifact(row, _file_id(row, body["name"]), body["name"], _parts(body["parts"]), append=body["append"])
             made["artifactUpdate"]["lastChunk"] = body["last"]
             return made
-        case "tool_start" | "tool_result" | "system":
-            return _status(row, "working", _tool_message(row))
+        case type if type in _TOOL_EVENTS:
+            return _status(row, "working", _tool_message(row, tools))
     return None
 
 
@@ -88,6 +93,11 @@ def user_message(body: Json, task_id: str, context_id: str) -> Json:
 def task_json(task_id: str, session_id: str, state: str, at: int, history: list[Json]) -> Json:
     status = {"state": STATES[state], "timestamp": iso(at)}
     return {"id": task_id, "contextId": session_id, "status": status, "history": history}
+
+
+def depends_on_tools(row: Row) -> bool:
+    """Whether an event is told otherwise where tool events are activated."""
+    return row.type in _TOOL_EVENTS
 
 
 class Fold:
@@ -198,10 +208,12 @@ def _message(row: Row, parts: list[Json]) -> Json:
     return {**ids, "role": "ROLE_AGENT", "parts": parts}
 
 
-def _tool_message(row: Row) -> Json:
+def _tool_message(row: Row, tools: bool) -> Json:
     body = json.loads(row.body)
-    data = {"type": row.type, **body}
-    return {**_message(row, [{"text": _readable(row.type, body)}, {"data": data}]), "extensions": [TOOL_EVENTS]}
+    text = {"text": _readable(row.type, body)}
+    if not tools:
+        return _message(row, [text])
+    return {**_message(row, [text, {"data": {"type": row.type, **body}}]), "extensions": [TOOL_EVENTS]}
 
 
 def _readable(type: str, body: Json) -> str:

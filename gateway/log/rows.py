@@ -57,12 +57,13 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Rows committed together, the position they follow, and what readers made of them (encoded once, shared)."""
+    """Rows in a row, the position they follow, and what readers made of them, made once: of rows, and of them all."""
 
     session_id: str
     before: Position
     rows: list[Row]
     shared: dict[Any, Any] = field(default_factory=dict)
+    whole: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def after(self) -> Position:

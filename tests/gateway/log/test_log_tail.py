@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from gateway.errors import Conflict
-from gateway.log.hub import KEEP_ROWS, Hub
+from gateway.log.hub import KEEP_ROWS, MANY, Hub
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log, append
-from gateway.log.tail import PAGE, tail
-from tests.gateway.log.log_tools import entry, everything, opened, write
+from gateway.log.tail import PAGE, tail, watch
+from tests.gateway.log.log_tools import entry, everything, make_session, opened, write
 
 LEVELS = st.sampled_from(["user", "progress", "internal"])
 SESSIONS = st.sampled_from(["a", "b", "c"])
@@ -145,6 +145,54 @@ async def test_readers_who_wait_together_get_the_same_batch(tmp_path: Path) -> N
     assert all(batch is got[0] for batch in got)
 
 
+async def test_what_another_process_wrote_is_found(tmp_path: Path) -> None:
+    """Nobody tells of it: two logs on one database. [INV-5]"""
+    async with opened(tmp_path) as mine, opened(tmp_path) as other, anyio.create_task_group() as group:
+        await make_session(mine, "s", fence=1)
+        readers = [Reader(mine, "s") for _ in range(3)]
+        for reader in readers:
+            group.start_soon(reader.run)
+        group.start_soon(watch, mine)
+        await write(other, "s", [entry(), entry("internal")])
+        for reader in readers:
+            await reader.reach(Position(1, 1))
+        batch = await write(other, "s", [entry()])
+        for reader in readers:
+            await reader.reach(Position(2))
+        group.cancel_scope.cancel()
+    assert all(reader.rows[-1:] == batch.rows and len(reader.rows) == 3 for reader in readers)
+
+
+async def test_many_readers_each_see_everything_in_fewer_pieces(tmp_path: Path) -> None:
+    """They are woken in ticks, and get what was committed meanwhile as one batch, the same object for all."""
+    async with opened(tmp_path) as log, anyio.create_task_group() as group:
+        readers = [Reader(log, "s") for _ in range(MANY + 1)]
+        for reader in readers:
+            group.start_soon(reader.run)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(50):
+            await write(log, "s", [entry()])
+        for reader in readers:
+            await reader.reach(Position(50))
+        group.cancel_scope.cancel()
+    rows = readers[0].rows
+    assert [row.seq for row in rows] == list(range(1, 51))
+    assert all(reader.rows == rows for reader in readers)
+
+
+def test_what_was_published_in_a_row_is_one_batch_for_all() -> None:
+    hub = Hub()
+    with hub.subscribe("s") as channel:
+        for seq in range(3):
+            hub.publish(Batch("s", Position(seq), [row(seq + 1)]))
+        run = channel.following(Position(0))
+        assert run is not None
+        assert run.rows == [row(1), row(2), row(3)]
+        assert channel.following(Position(0)) is run
+        hub.publish(Batch("s", Position(3), [row(4)]))
+        assert [channel.following(Position(seq)) for seq in (3, 4)] == [Batch("s", Position(3), [row(4)]), None]
+
+
 async def test_nothing_is_seen_before_it_is_committed(tmp_path: Path) -> None:
     """[INV-1]"""
 
@@ -192,9 +240,9 @@ def test_a_channel_lives_as_long_as_its_last_reader() -> None:
         with hub.subscribe("s") as second:
             assert second is first
         hub.publish(Batch("s", Position(0), [row(1)]))
-        assert first.since(Position(0))
+        assert first.following(Position(0)) is not None
     with hub.subscribe("s") as later:
-        assert later.since(Position(0)) == []
+        assert later.following(Position(0)) is None
 
 
 def row(seq: int) -> Row:
