@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.errors import InvalidParams
 from gateway.log.rows import Position
 from gateway.log.store import Log
-from gateway.log.tail import bursts
+from gateway.log.tail import tail
 from gateway.sessions.border import NO_STORE
 from gateway.sessions.frames import NDJSON, SSE, Filter, Framing, Told, closes, live, told, whole
 from gateway.sessions.shapes import ReadEvents, ReadLog
@@ -77,10 +77,9 @@ async def _page(log: Log, seen: Seen, after: int, asked: ReadEvents, wanted: Fil
     upto = after
     live = asked.wait > 0 and seen.status != "archived"
     with anyio.move_on_after(asked.wait if live else None):
-        async for burst in bursts(log, seen.id, Position(after), live=live):
-            for batch in burst:
-                upto = _take(told(batch), wanted, found, asked.limit, upto)
-            if found or any(map(closes, burst)):
+        async for batch in tail(log, seen.id, Position(after), live=live):
+            upto = _take(told(batch), wanted, found, asked.limit, upto)
+            if closes(batch) or len(found) == asked.limit or (live and found):
                 break
     data = b'{"events":[' + b",".join(event.json for event in found) + b'],"next":%d}' % upto
     return Response(data, 200, NO_STORE, "application/json")

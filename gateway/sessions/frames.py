@@ -7,20 +7,19 @@ ndjson   <event>                       an empty line now and then says that the 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.clock import iso
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log
-from gateway.log.tail import bursts
+from gateway.log.tail import tail
 from gateway.sessions.shapes import ReadLog
 from gateway.turns.queue import ARCHIVED
 from gateway.wire import one_line
 
 RETRY_MS = 1000
-WRITE_BYTES = 64 * 1024
 
 
 class Told(NamedTuple):
@@ -68,49 +67,39 @@ NDJSON = Framing("application/x-ndjson", b"", b"\n", b"", b"\n", numbered=False)
 async def live(log: Log, session_id: str, after: int, framing: Framing, wanted: Filter) -> AsyncIterator[bytes]:
     """Everything after a position, then what comes; ends only with the session."""
     yield framing.opening
-    async for burst in bursts(log, session_id, Position(after)):
-        for data in _writes(framed(batch, framing, wanted) for batch in burst):
+    async for batch in tail(log, session_id, Position(after)):
+        data = framed(batch, framing, wanted)
+        if data:
             yield data
-        if any(map(closes, burst)):
+        if closes(batch):
             return
 
 
 async def whole(log: Log, session_id: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
     """The log as it is, to its end."""
-    async for burst in bursts(log, session_id, Position(after), live=False):
-        for batch in burst:
-            yield framed(batch, NDJSON, wanted)
-
-
-def _writes(pieces: Iterable[bytes]) -> Iterable[bytes]:
-    """Pieces joined into writes of about `WRITE_BYTES`."""
-    joined: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        joined.append(piece)
-        size += len(piece)
-        if size >= WRITE_BYTES:
-            yield b"".join(joined)
-            joined, size = [], 0
-    if size:
-        yield b"".join(joined)
+    async for batch in tail(log, session_id, Position(after), live=False):
+        yield framed(batch, NDJSON, wanted)
 
 
 def framed(batch: Batch, framing: Framing, wanted: Filter) -> bytes:
     key = ("session", framing.media_type, wanted)
-    data: bytes | None = batch.shared.get(key)
+    data: bytes | None = batch.whole.get(key)
     if data is None:
-        data = batch.shared[key] = b"".join(framing.frame(event) for event in told(batch) if wanted.takes(event))
+        data = batch.whole[key] = b"".join(framing.frame(event) for event in told(batch) if wanted.takes(event))
     return data
 
 
 def told(batch: Batch) -> list[Told]:
     """What callers may read of a batch."""
-    events: list[Told] | None = batch.shared.get("session")
-    if events is None:
-        rows = (row for row in batch.rows if row.level != "internal")
-        events = batch.shared["session"] = [Told(row.seq, row.type, row.level, encoded(row)) for row in rows]
-    return events
+    return [_told(batch, row) for row in batch.rows if row.level != "internal"]
+
+
+def _told(batch: Batch, row: Row) -> Told:
+    key = ("session", row.seq)
+    event: Told | None = batch.shared.get(key)
+    if event is None:
+        event = batch.shared[key] = Told(row.seq, row.type, row.level, encoded(row))
+    return event
 
 
 def encoded(row: Row) -> bytes:

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.errors import InvalidParams, OutOfScope
 from gateway.log.rows import Position
-from gateway.log.tail import bursts
+from gateway.log.tail import tail
 from gateway.sessions.access import Access
 from gateway.sessions.border import parsed, queried, refused, strict_json, told
 from gateway.sessions.events import cursor
@@ -119,14 +119,14 @@ class _Bridge:
         """Everything from the cursor on; the code to close with."""
         try:
             await self._say_live(-1, after)
-            async for burst in bursts(self._sessions.log, self._seen.id, Position(after)):
+            async for batch in tail(self._sessions.log, self._seen.id, Position(after)):
                 if self._access.expired:
                     return EXPIRED
-                events = b"".join(framed(batch, LISTED, wanted) for batch in burst)
+                events = framed(batch, LISTED, wanted)
                 if events:
                     await self._send('{"type":"events","events":[' + events[:-1].decode() + "]}")
-                await self._say_live(burst[0].before.seq, burst[-1].after.seq)
-                if any(map(closes, burst)):
+                await self._say_live(batch.before.seq, batch.after.seq)
+                if closes(batch):
                     return OVER
         except TimeoutError:
             return SLOW
