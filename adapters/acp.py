@@ -65,7 +65,7 @@ class AcpDialogue(Dialogue):
         self._loading = False
         self._fresh = True  # the session is new: the system prompt is still to be said
         self._setup: deque[Choice] = deque()
-        self._prompts: set[int] = set()
+        self._prompts: dict[int, str] = {}  # open session/prompt requests -> id of the message where it is a steer
         self._tools: dict[str, dict[str, Any]] = {}
         self._finished: set[str] = set()
         self._cost: float | None = None  # the session's, as last told
@@ -124,10 +124,11 @@ class AcpDialogue(Dialogue):
         params = {"protocolVersion": PROTOCOL_VERSION, "clientCapabilities": capabilities, "clientInfo": client}
         return [self._request("initialize", params)]
 
-    def steer(self, text: str) -> list[bytes]:
+    def steer(self, text: str, id: str = "") -> list[bytes]:
+        """The answer to its prompt tells that it was taken, unless it was cancelled: there is no earlier word for it."""
         if not self.prompt_joins or not self._prompts or self.interrupted:
             raise Unsupported("this agent takes no message at this moment")
-        return self._prompt(text)
+        return self._prompt(text, id)
 
     def interrupt(self) -> list[bytes]:
         """Before the prompt is sent there is nothing to cancel: the turn then ends as soon as it would be sent."""
@@ -151,9 +152,9 @@ class AcpDialogue(Dialogue):
         self._fresh = True
         return [self._request("session/new", place)]
 
-    def _prompt(self, text: str) -> list[bytes]:
+    def _prompt(self, text: str, id: str = "") -> list[bytes]:
         line = self._request("session/prompt", {"sessionId": self._acp_session, "prompt": self.prompt_of(text)})
-        self._prompts.add(self._requests)
+        self._prompts[self._requests] = id
         return [line]
 
     # -- what comes in
@@ -314,16 +315,17 @@ class AcpDialogue(Dialogue):
         """A turn ends as the last of its prompts does; an answer to an earlier turn's prompt says nothing any more."""
         if id not in self._prompts:
             return []
-        self._prompts.discard(id)
+        steer = self._prompts.pop(id)
+        taken = self.taken(steer) if error is None and result.get("stopReason") != "cancelled" else []
         self._usage |= self.usage_of(result)
         if self._prompts:
-            return [ev.notice("error", error_text(error))] if error is not None else []
+            return [ev.notice("error", error_text(error))] if error is not None else taken
         if error is not None:
             return self._end_by_error(error)
         stop = str(result.get("stopReason"))
         reason, category = _STOPS.get(stop, ("completed", None))
         failure = Failure(category, f"the agent stopped with {stop!r}") if category else None
-        return self.end(reason, failure, *self._used())
+        return [*taken, *self.end(reason, failure, *self._used())]
 
     def _end_by_error(self, error: Mapping[str, Any]) -> list[Event]:
         if self.interrupted:

@@ -2,7 +2,8 @@
 
     start(turn) -> Step          lines for stdin, if any
     feed(line)  -> Step          events, and answers for stdin
-    steer(text) / interrupt() -> outgoing lines, or Unsupported
+    steer(text, id) -> outgoing lines, or Unsupported; once the runtime has taken it: the event `steered` with that id
+    interrupt() -> outgoing lines, or Unsupported
     finish(exit) -> events       the end of the process; every started turn has ended in exactly one `done`
 
 One dialogue lives as long as one process. A one-shot CLI has one turn; a two-way CLI may be given `start` again after
@@ -130,7 +131,11 @@ class Dialogue(ABC):
         except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as exc:
             return Step([self.keep(line, f"unexpected shape: {type(exc).__name__}")], [])
 
-    def steer(self, text: str) -> list[bytes]:
+    def steer(self, text: str, id: str = "") -> list[bytes]:
+        """Lines that give the running turn one more message. `taken(id)` tells when the runtime has taken it.
+
+        Raises Unsupported when it takes none now. A message that is never told to be taken is the next turn.
+        """
         raise Unsupported("this runtime takes no message while it works")
 
     def interrupt(self) -> list[bytes]:
@@ -183,6 +188,10 @@ class Dialogue(ABC):
         """Keep a line nobody knows at level internal, counted."""
         self.unknown += 1
         return ev.raw(line[: MAX_RAW * 4].decode("utf-8", "replace")[:MAX_RAW], reason)
+
+    def taken(self, id: str) -> list[Event]:
+        """The runtime has taken the message that was given under `id` into its turn."""
+        return [ev.steered(id)] if id else []
 
     def session(self, id: str | None) -> list[Event]:
         """The runtime's own session id, told to the engine once for every change."""

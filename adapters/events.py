@@ -1,7 +1,7 @@
 """Normalised events: the only words in which a runtime is ever spoken of above `adapters`.
 
 `level` nests: callers read `user` and `progress`, owners also `internal`. Internal types (`usage`, `raw`, `notice`,
-`native_session`, `tool_detail`, `error_detail`, `thinking`) may carry vendor words; the others never do.
+`native_session`, `tool_detail`, `error_detail`, `thinking`, `steered`) may carry vendor words; the others never do.
 
 Bodies, all JSON:
     chunk {text}                       thinking {text}
@@ -11,6 +11,7 @@ Bodies, all JSON:
     artifact {name, parts, append, last}   ask {question}
     usage {input_tokens, output_tokens, cached_tokens, cost_usd, ...}
     native_session {id}                the runtime's own session id, for its native resume
+    steered {turn}                     a message sent while the turn ran was taken into it; `turn` waited with it
     notice {kind, text}                retries, warnings, stderr worth keeping
     raw {line, reason}                 a line nobody knows: kept, counted, never fatal
     error_detail {category, text}      the vendor's own error text
@@ -37,6 +38,7 @@ EventType = Literal[
     "system",
     "usage",
     "native_session",
+    "steered",
     "notice",
     "tool_detail",
     "error_detail",
@@ -187,6 +189,10 @@ def usage(
 
 def native_session(id: str) -> Event:
     return Event("native_session", "internal", {"id": id})
+
+
+def steered(turn: str) -> Event:
+    return Event("steered", "internal", {"turn": turn})
 
 
 def notice(kind: str, text: str) -> Event:

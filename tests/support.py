@@ -23,11 +23,13 @@ from typing import Any
 import anyio
 import httpx2
 import uvicorn
+from starlette.applications import Starlette
 
 from adapters.profile import Profile
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.app import create_app
 from gateway.settings import Settings
+from gateway.turns.engine import Engine
 
 Json = dict[str, Any]
 HEADERS = {"A2A-Version": "1.0", "A2A-Extensions": TOOL_EVENTS}
@@ -63,6 +65,13 @@ class Client:
     url: str
     owner_key: str = ""
     http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60))
+    app: Starlette | None = None  # where the gateway runs in this process
+
+    @property
+    def engine(self) -> Engine:
+        assert self.app is not None
+        engine: Engine = self.app.state.engine
+        return engine
 
     async def sign_in(self, key: str = "") -> str:
         """Every call from now on is that of one caller, known by its key; registered now if there is none yet."""
@@ -155,7 +164,7 @@ async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None,
         with anyio.fail_after(20):
             while not server.started:  # noqa: ASYNC110  (uvicorn has no event for it)
                 await anyio.sleep(0.01)
-        client = Client(found.url, found.owner_key_file.read_text().strip())
+        client = Client(found.url, found.owner_key_file.read_text().strip(), app=app)
         try:
             yield client
         finally:

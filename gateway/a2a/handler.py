@@ -48,7 +48,7 @@ from gateway.log.tail import tail
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import TERMINAL, Accepted
-from gateway.turns.spec import Inbound, prompt_of
+from gateway.turns.spec import Inbound, Mode, prompt_of
 
 MAX_PAGE = 100
 PAGE = 50
@@ -282,7 +282,10 @@ class Handler(RequestHandler):
         parts = tuple(_part(part) for part in message.parts)
         self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
-        return Inbound(parts, message.message_id, message.context_id or None, message.task_id or None, metadata, digest)
+        # A message joins what runs in its own task, and in no other.
+        mode: Mode = "auto" if message.task_id else "queue"
+        context_id, task_id = message.context_id or None, message.task_id or None
+        return Inbound(parts, message.message_id, context_id, task_id, metadata, digest, mode)
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:

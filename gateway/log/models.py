@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Text, false, text
 from sqlmodel import Field, SQLModel
 
 _POS = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only INTEGER PRIMARY KEY by itself
@@ -75,6 +75,8 @@ class Turn(SQLModel, table=True):
     fence: int = 0
     owner: str | None = None  # the worker that holds it
     cancel_requested: bool = False
+    interrupt_requested: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
+    steers: str | None = None  # the running turn its message would join; if it does not, this is the next turn
     yield_reason: str | None = None
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     queued_at: int = Field(sa_column=Column(BigInteger, nullable=False))
@@ -86,6 +88,7 @@ class Turn(SQLModel, table=True):
         Index("ux_turn_running", "session_id", unique=True, sqlite_where=text("state = 'running'")),
         Index("ux_turn_ordinal", "session_id", "ordinal", unique=True),
         Index("ix_turn_state", "state", "queued_at"),
+        Index("ix_turn_steers", "steers", sqlite_where=text("steers IS NOT NULL")),
     )
 
 

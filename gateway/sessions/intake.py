@@ -23,11 +23,11 @@ from gateway.sessions.shapes import CreateSession, Input, SendMessage
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import Accepted
-from gateway.turns.spec import Inbound, prompt_of
+from gateway.turns.spec import Inbound, Mode, prompt_of
 
 TRIES = 3  # a task that waits for input may be ended by somebody else just before the message comes
 
-_KEPT = ("session_id", "task_id", "turn_id", "seq", "at")
+_KEPT = ("session_id", "task_id", "turn_id", "seq", "at", "steers")
 Keep = Callable[[Connection, Accepted], object]
 
 
@@ -37,13 +37,13 @@ class Intake:
     engine: Engine
     settings: Settings
 
-    def inbound(self, input: Input, metadata: dict[str, Any], session_id: str | None = None) -> Inbound:
+    def inbound(self, input: Input, metadata: dict[str, Any], session_id: str | None = None, mode: Mode = "queue") -> Inbound:
         """Raises TooLarge."""
         parts = stored(input)
         size, limit = len(prompt_of([{"parts": parts}])), self.settings.max_prompt_chars
         if size > limit:
             raise TooLarge(f"The message has {size} characters; at most {limit} are taken.", "Send less.")
-        return Inbound(parts, new_id("msg"), session_id, metadata=metadata)
+        return Inbound(parts, new_id("msg"), session_id, metadata=metadata, mode=mode)
 
     def once(self, scope: str, principal: Principal, asked: CreateSession | SendMessage, header: str | None) -> Once | None:
         """The request under its key; None where it has none. Raises InvalidParams, UsageError."""
@@ -73,13 +73,22 @@ class Intake:
                 idempotency.settle(conn, once, kept, self.settings.idempotency_hours * 3600)
 
         room = room_for_task(principal, new.task_id)
-        return await self.engine.accept(agent_id, version, principal.id, new, room, within, known)
+
+        def check(conn: Connection) -> None:
+            if new.context_id is not None:
+                views.check_open(conn, new.context_id)
+            if room is not None:
+                room(conn)
+
+        return await self.engine.accept(agent_id, version, principal.id, new, check, within, known)
 
     async def go_on(self, agent_id: str, principal: Principal, new: Inbound, once: Once | None) -> Accepted:
         """The same for a session that is there: a task of it that waits for input gets the message."""
         tries = TRIES
         while True:
-            waiting = await self.database.read(lambda conn: views.waiting_task(conn, new.context_id or ""))
+            waiting = None
+            if new.mode != "steer":
+                waiting = await self.database.read(lambda conn: views.waiting_task(conn, new.context_id or ""))
             try:
                 return await self.begin(agent_id, 0, principal, replace(new, task_id=waiting), once)
             except Conflict as exc:

@@ -96,6 +96,10 @@ async def _send(call: Call) -> BaseModel:
     return await call.sessions.send(call.access, call.session, call.body, call.key)
 
 
+async def _interrupt(call: Call) -> BaseModel:
+    return await call.sessions.interrupt(call.session)
+
+
 async def _cancel(call: Call) -> BaseModel:
     return await call.sessions.cancel(call.session)
 
@@ -134,6 +138,10 @@ OPERATIONS = (
     Operation(
         "POST", ONE + "/messages", "sendMessage", "Say something in a session.", _send, shapes.Sent,
         status=HTTPStatus.ACCEPTED, scope="write", body=shapes.SendMessage, errors=(409, 422),
+    ),
+    Operation(
+        "POST", ONE + "/interrupt", "interruptSession", "End the turn that runs; the session goes on.", _interrupt,
+        shapes.Interrupted, scope="write", errors=(409,),
     ),
     Operation("POST", ONE + "/cancel", "cancelSession", "End all work of a session.", _cancel, shapes.Canceled, scope="write"),
     Operation(

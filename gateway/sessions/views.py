@@ -22,6 +22,7 @@ from gateway.log.models import EventRow, Task, Turn
 from gateway.log.models import Session as SessionRow
 from gateway.sessions import shapes
 from gateway.sessions.shapes import ListSessions, Result, Session, SessionPage
+from gateway.turns.queue import archived
 from registry import models
 
 _S, _E = SessionRow.__table__, EventRow.__table__  # type: ignore[attr-defined]
@@ -86,9 +87,16 @@ def find(conn: Connection, id: str, principal: str) -> Seen:
 
 
 def waiting_task(conn: Connection, session_id: str) -> str | None:
-    """The session's task that waits for input; the last one if there are more."""
-    waits = (_TASK.c.session_id == session_id, _TASK.c.state == "input_required")
-    return conn.execute(select(_TASK.c.id).where(*waits).order_by(_TASK.c.first_seq.desc()).limit(1)).scalar()
+    """The task whose question a session waits to have answered."""
+    waits = (_S.c.id == session_id, _S.c.status == "awaiting_input", _TASK.c.state == "input_required")
+    query = select(_TASK.c.id).join(_S, _S.c.id == _TASK.c.session_id).where(*waits)
+    return conn.execute(query.order_by(_TASK.c.updated_at.desc()).limit(1)).scalar()
+
+
+def check_open(conn: Connection, session_id: str) -> None:
+    """Raises Archived."""
+    if conn.execute(select(_S.c.status).where(_S.c.id == session_id)).scalar() == "archived":
+        raise archived(session_id)
 
 
 def page(conn: Connection, principal: Principal, asked: ListSessions) -> SessionPage:
@@ -109,7 +117,7 @@ def page(conn: Connection, principal: Principal, asked: ListSessions) -> Session
 
 def result(conn: Connection, seen: Seen) -> Result:
     """What came of the last turn that ended."""
-    ended = (_TURN.c.session_id == seen.id, _TURN.c.yield_reason.is_not(None))
+    ended = (_TURN.c.session_id == seen.id, _TURN.c.yield_reason.is_not(None), _TURN.c.yield_reason != "steered")
     turn = conn.execute(select(_TURN).where(*ended).order_by(_TURN.c.ordinal.desc()).limit(1)).first()
     if turn is None:
         return Result(session_id=seen.id, status=seen.status, turn=None, text="", question=None, artifacts=[])

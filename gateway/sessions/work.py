@@ -13,7 +13,7 @@ from sqlalchemy import Connection, update
 
 from gateway.auth.callers import SIGN_IN, Agent, Callers
 from gateway.clock import iso
-from gateway.errors import NotAllowed, NotFound
+from gateway.errors import NotAllowed, NotFound, NothingRuns
 from gateway.log.models import Session as SessionRow
 from gateway.log.rows import Position
 from gateway.log.store import Log
@@ -26,6 +26,7 @@ from gateway.sessions.shapes import (
     Created,
     CreateSession,
     CreateToken,
+    Interrupted,
     ListSessions,
     Result,
     SendMessage,
@@ -110,10 +111,22 @@ class Sessions:
 
     async def send(self, access: Access, seen: Seen, asked: SendMessage, key: str | None) -> Sent:
         once = self.intake.once(f"session {seen.id}", access.principal, asked, key)
-        new = self.intake.inbound(asked.input, asked.metadata, seen.id)
+        new = self.intake.inbound(asked.input, asked.metadata, seen.id, asked.mode)
         accepted = await self.intake.go_on(seen.agent_id, access.principal, new, once)
-        ids = {"session_id": seen.id, "task_id": accepted.task_id, "turn_id": accepted.turn_id}
-        return Sent(**ids, seq=accepted.seq, delivery="queued")
+        return Sent(
+            session_id=seen.id,
+            task_id=accepted.task_id,
+            turn_id=accepted.steers or accepted.turn_id,
+            seq=accepted.seq,
+            delivery="steered" if accepted.steers else "queued",
+        )
+
+    async def interrupt(self, seen: Seen) -> Interrupted:
+        """End the turn that runs; what waits goes on. Raises NothingRuns."""
+        turn_id = await self.engine.interrupt(seen.id)
+        if turn_id is None:
+            raise NothingRuns(f"Nothing runs in session {seen.id!r}.", "There is nothing to interrupt.")
+        return Interrupted(session_id=seen.id, turn_id=turn_id)
 
     async def cancel(self, seen: Seen) -> Canceled:
         return Canceled(session_id=seen.id, tasks=await self.engine.cancel_session(seen.id))

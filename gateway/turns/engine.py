@@ -22,12 +22,13 @@ from gateway.clock import new_id
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.log.store import Log
 from gateway.settings import Settings
-from gateway.turns import queue
+from gateway.turns import orders, queue
 from gateway.turns.runner import Runner
-from gateway.turns.spec import AgentLoader, AgentSpec, Inbound, prompt_of
+from gateway.turns.spec import AgentLoader, Inbound, prompt_of
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+LOOK_SECONDS = 0.2  # how often a turn that another process holds is looked at by whoever waits for its end
 
 log_ = structlog.get_logger("switchboard.engine")
 
@@ -38,13 +39,7 @@ class _Running:
 
     turn: queue.Claimed
     runner: Runner | None = None
-    canceled: bool = False
     finished: anyio.Event = field(default_factory=anyio.Event)
-
-    def cancel(self) -> None:
-        self.canceled = True
-        if self.runner is not None:
-            self.runner.cancel()
 
 
 class Engine:
@@ -54,6 +49,7 @@ class Engine:
         self.warden = Warden()
         self._running: dict[str, _Running] = {}  # by turn
         self._work = anyio.Event()
+        self._asked = anyio.Event()
 
     @property
     def active(self) -> int:
@@ -92,18 +88,37 @@ class Engine:
             return accepted
 
         accepted = await self.log.database.write(op, lambda accepted: self.log.told([accepted.batch]))
-        self._work.set()
+        (self._asked if accepted.steers else self._work).set()
         return accepted
 
     async def cancel(self, task_id: str) -> None:
-        """End a task as canceled. When this returns it has ended, and its process is gone."""
+        """End a task as canceled, with what waits in it. When this returns it has ended, and its process is gone."""
         while True:  # once more after each turn: a message that came meanwhile may have begun the next
             await self.log.write(lambda conn: queue.cancel_waiting(conn, task_id))
-            running = next((held for held in self._running.values() if held.turn.task_id == task_id), None)
-            if running is None:
+            turn = await self.log.database.read(lambda conn: orders.unended(conn, task_id))
+            if turn is None:
                 return
-            running.cancel()
-            await running.finished.wait()
+            if turn.state == "running":
+                await self._until_ended(turn.id)
+
+    async def interrupt(self, session_id: str) -> str | None:
+        """End the turn that runs in a session as canceled. Answers its id once its process is gone; None if none ran.
+
+        The session lives on. What waits in the turn's task is its next turn; where nothing waits the task is canceled.
+        """
+        turn_id = await self.log.database.write(lambda conn: orders.interrupt(conn, session_id))
+        if turn_id is not None:
+            await self._until_ended(turn_id)
+        return turn_id
+
+    async def _until_ended(self, turn_id: str) -> None:
+        """Wait for a turn that was asked to stop, whoever holds it."""
+        self._asked.set()
+        held = self._running.get(turn_id)
+        if held is not None:
+            await held.finished.wait()
+        while not await self.log.database.read(lambda conn: orders.has_ended(conn, turn_id)):  # noqa: ASYNC110  (elsewhere)
+            await anyio.sleep(LOOK_SECONDS)
 
     async def cancel_session(self, session_id: str) -> list[str]:
         """Cancel every task of a session that has not ended; answers their ids."""
@@ -120,6 +135,7 @@ class Engine:
         try:
             await self._recover()
             async with anyio.create_task_group() as group:
+                group.start_soon(self._attend_forever)
                 task_status.started()
                 await self._claim_forever(group)
         finally:
@@ -149,12 +165,37 @@ class Engine:
             await anyio.sleep(RETRY_SECONDS)
             return []
 
+    async def _attend_forever(self) -> None:
+        """Do what is asked of the turns held here."""
+        while True:
+            self._asked = anyio.Event()
+            try:
+                await self._attend()
+            except SwitchboardError as exc:
+                log_.error("orders_not_read", error=exc.message)
+            with anyio.move_on_after(POLL_SECONDS):
+                await self._asked.wait()
+
+    async def _attend(self) -> None:
+        runners = {id: held.runner for id, held in self._running.items() if held.runner is not None}
+        if not runners:
+            return
+        asked = await self.log.database.read(lambda conn: orders.asked(conn, list(runners)))
+        for id in asked.stop:
+            runners[id].cancel()
+        for into, waiting in asked.messages:
+            if waiting not in runners[into].given:
+                runners[into].steer(waiting, await self._prompt(waiting))
+
+    async def _prompt(self, turn_id: str) -> str:
+        bodies = await self.log.database.read(lambda conn: queue.messages(conn, turn_id))
+        return prompt_of([json.loads(body) for body in bodies])
+
     async def _run(self, held: _Running) -> None:
         turn = held.turn
         try:
             held.runner = await self._runner(turn)
-            if held.canceled:
-                held.runner.cancel()
+            self._asked.set()
             await held.runner.run()
         except* RuntimeUnavailable as missing:
             await self._abandon(turn, "; ".join(map(str, missing.exceptions)), "runtime_missing")
@@ -175,12 +216,8 @@ class Engine:
             self._work.set()
 
     async def _runner(self, turn: queue.Claimed) -> Runner:
-        def load(conn: Connection) -> tuple[AgentSpec, list[str]]:
-            spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
-            return spec, queue.messages(conn, turn.id)
-
-        spec, bodies = await self.log.database.read(load)
-        prompt = prompt_of([json.loads(body) for body in bodies])
+        spec = await self.log.database.read(lambda conn: self.load_agent(conn, turn.agent_id, turn.agent_version))
+        prompt = await self._prompt(turn.id)
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")

@@ -10,12 +10,13 @@ session works in the same journal. The turn row is the lease; a claim raises the
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, union_all, update
 from sqlalchemy.orm import aliased
 
 from adapters import events as ev
@@ -25,6 +26,7 @@ from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Un
 from gateway.log.models import EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries
+from gateway.turns import orders
 from gateway.turns.spec import Inbound
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
@@ -66,9 +68,10 @@ _OTHER_STATES = select(_turn.c.state).where(
     _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended"
 )
 _UNDONE = select(_turn.c.id).where(_turn.c.session_id == _KEY, _turn.c.state != "ended", _turn.c.yield_reason.is_(None))
+_OF_TURN = union_all(select(_KEY), select(_turn.c.id).where(_turn.c.steers == _KEY, _turn.c.yield_reason == "steered"))
 _MESSAGES = (
     select(_event.c.body)
-    .where(_event.c.turn_id == _KEY, _event.c.type == literal_column("'message'"))  # a literal, for the partial index
+    .where(_event.c.turn_id.in_(_OF_TURN), _event.c.type == literal_column("'message'"))  # a literal, for the partial index
     .order_by(_event.c.seq)
 )
 _other = aliased(_turn)
@@ -87,6 +90,7 @@ class Accepted:
     seq: int  # of the message in the session's log
     at: int  # when it was stored
     batch: Batch
+    steers: str | None = None  # the running turn it is to join
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     """Store a message and queue the turn it asks for. Raises NotFound, Conflict, Unavailable; then nothing is stored."""
     if conn.execute(_QUEUED).scalar_one() >= queue_limit:
         raise Unavailable("The queue of waiting turns is full.", "Try again later.")
-    task = _existing_task(conn, agent_id, principal, new)
+    running = orders.joined(conn, agent_id, principal, new)
+    task = _existing_task(conn, agent_id, principal, replace(new, task_id=running.task_id) if running else new)
     session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new.context_id)
     task_id, turn_id, now = task.id if task else new_id("tsk"), new_id("trn"), now_us()
     entry = Entry("message", "user", "human", encode(new.body()), task_id, turn_id, now)
@@ -121,10 +126,10 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
         conn.execute(_SET_TASK, {"key": task_id, "state": state, "snapshot": None, "updated_at": now})
     ordinal = 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
-    row["digest"] = new.digest
+    row |= {"digest": new.digest, "steers": running.id if running else None, "interrupt_requested": False}
     conn.execute(_ADD_TURN, {**row, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
-    return Accepted(session_id, task_id, turn_id, seq, now, batch)
+    return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"])
 
 
 def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Any:
@@ -150,7 +155,7 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
         found = conn.execute(_SESSION, {"key": context_id}).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
             if found.status == "archived":
-                raise Archived(f"Session {context_id!r} is archived: it can be read, not continued.", "Begin a new one.")
+                raise archived(context_id)
             return context_id
         if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
@@ -193,13 +198,14 @@ def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
 
 
 def messages(conn: Connection, turn_id: str) -> list[str]:
-    """The bodies (JSON) of the messages that asked for a turn."""
+    """The bodies (JSON) of the messages that asked for a turn, and of those that joined it in an earlier attempt."""
     return list(conn.execute(_MESSAGES, {"key": turn_id}).scalars())
 
 
 def write_events(conn: Connection, turn: Claimed, new: Sequence[Entry], native: dict[str, Any] | None) -> Batch:
     """Append a running turn's events, and what its runtime wants remembered, under the turn's fence."""
     batch = append(conn, turn.session_id, new, turn.fence)
+    orders.join(conn, turn.id, [json.loads(entry.body)["turn"] for entry in new if entry.type == "steered"])
     if native is not None:
         conn.execute(_SET_SESSION, {"key": turn.session_id, "native": native})
     return batch
@@ -213,8 +219,9 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     done = events[-1]
     reason = done.body["yield_reason"]
     state = _TASK_STATE[reason]
+    orders.join(conn, turn.id, [event.body["turn"] for event in events if event.type == "steered"])
     queued = conn.execute(_QUEUED_OF_TASK, {"key": turn.task_id}).scalar_one()
-    more = queued > 0 and state not in ("canceled", "rejected")
+    more = queued > 0 and (state not in ("canceled", "rejected") or orders.interrupted(conn, turn.id))
     last = Event("done", "user", {**done.body, "final": not more}, done.actor)
     batch = write_events(conn, turn, entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id), native)
     now = batch.rows[-1].created_at  # as the task's status tells it
@@ -258,6 +265,10 @@ def open_tasks(conn: Connection, session_id: str) -> list[str]:
     """Ids of a session's tasks that have not ended, oldest first."""
     mine = (_task.c.session_id == session_id, _task.c.state.not_in(TERMINAL))
     return list(conn.execute(select(_task.c.id).where(*mine).order_by(_task.c.first_seq)).scalars())
+
+
+def archived(session_id: str) -> Archived:
+    return Archived(f"Session {session_id!r} is archived: it can be read, not continued.", "Begin a new one.")
 
 
 def archive(conn: Connection, session_id: str) -> list[Batch]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -34,7 +35,7 @@ log_ = structlog.get_logger("switchboard.turn")
 
 
 class Runner:
-    """One claimed turn. `run` once; `cancel` from anywhere."""
+    """One claimed turn. `run` once; `cancel` and `steer` from anywhere."""
 
     def __init__(
         self, turn: queue.Claimed, spec: AgentSpec, prompt: str, profile: Profile, log: Log, warden: Warden, settings: Settings
@@ -51,6 +52,8 @@ class Runner:
         self.events = 0
         self._pending = Pending[Event]()
         self._stdin = Pending[bytes]()
+        self.given: set[str] = set()  # ids of the messages `steer` was called with
+        self._messages: deque[tuple[str, str]] = deque()  # (id, text) of those the runtime could not be given yet
         self._conversation = anyio.CancelScope()
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
@@ -77,6 +80,21 @@ class Runner:
                 self.dialogue.interrupted = True
                 patience = self.settings.stop_seconds
         self._conversation.deadline = anyio.current_time() + patience
+
+    def steer(self, id: str, text: str) -> None:
+        """Give the runtime a message that came meanwhile. One it does not take stays queued and is the next turn."""
+        self.given.add(id)
+        if self.mode.capabilities.steer:
+            self._messages.append((id, text))
+            self._give()
+
+    def _give(self) -> None:
+        with suppress(Unsupported):  # not now: once more after its next lines
+            while self._messages and self.dialogue.running and self.cause == "exited":
+                id, text = self._messages[0]
+                self._stdin.add(self.dialogue.steer(text, id))
+                self._messages.popleft()
+                self._pending.add([ev.notice("given", f"the message of turn {id} was given to the runtime")])
 
     async def stop(self) -> Exited | None:
         """End the process and all its descendants, if there is one."""
@@ -150,6 +168,7 @@ class Runner:
         self._stdin.add(step.outgoing)
         if not keep_stdin:
             self._stdin.close()
+        self._give()
         while lines := await process.lines():
             self._output_at = time.monotonic()
             events: list[Event] = []
@@ -159,6 +178,7 @@ class Runner:
                 self._stdin.add(step.outgoing)
                 if not self.dialogue.running:
                     return self._stamp.all(events)
+            self._give()
             self._pending.add(self._stamp.all(events))
             await self._pending.room()
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
@@ -30,6 +30,11 @@ class AgentSpec:
 AgentLoader = Callable[[Connection, str, int], AgentSpec]
 
 
+# What a message does where a turn runs already: wait for its own turn; join the running one (or be refused where none
+# runs); join it if one runs. See gateway.turns.orders.
+Mode = Literal["queue", "steer", "auto"]
+
+
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """A caller's message. `parts` are JSON objects in A2A's shape: {"text"}, {"data"}, {"url"}, {"raw"}."""
@@ -40,6 +45,7 @@ class Inbound:
     task_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     digest: str | None = None  # of the whole request, by which it is known when it comes again
+    mode: Mode = "queue"
 
     def body(self) -> dict[str, Any]:
         return {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}

@@ -246,6 +246,25 @@ def test_a_joined_prompt_keeps_the_turn_open_until_both_are_answered() -> None:
     assert answer(dialogue, 4, {"stopReason": "end_turn"}).events == [ev.done("completed")]
 
 
+def test_a_joined_prompt_was_taken_once_it_is_answered() -> None:
+    """[STEER-1]"""
+    dialogue = prompting(kind=Joining)
+    dialogue.steer("and this", "trn_2")
+    assert answer(dialogue, 4, {"stopReason": "end_turn"}).events == [ev.steered("trn_2")]
+    dialogue.steer("and that", "trn_3")
+    assert answer(dialogue, 3, {"stopReason": "end_turn"}).events == []
+    assert answer(dialogue, 5, {"stopReason": "end_turn"}).events == [ev.steered("trn_3"), ev.done("completed")]
+
+
+@pytest.mark.parametrize("said", [{"result": {"stopReason": "cancelled"}}, {"error": {"code": -1, "message": "busy"}}])
+def test_a_joined_prompt_that_was_refused_or_cancelled_was_not_taken(said: dict[str, Any]) -> None:
+    """[STEER-2]"""
+    dialogue = prompting(kind=Joining)
+    dialogue.steer("and this", "trn_2")
+    events = feed(dialogue, {"id": 4, **said}).events + answer(dialogue, 3, {"stopReason": "end_turn"}).events
+    assert [event.type for event in events if event.type != "notice"] == ["done"]
+
+
 def test_a_joined_prompt_that_is_refused_does_not_fail_the_turn() -> None:
     dialogue = prompting(kind=Joining)
     dialogue.steer("and this")

@@ -196,6 +196,18 @@ def test_a_message_that_joined_the_turn_is_answered_by_its_result() -> None:
     assert visible(feed(it, result())) == [ev.done("completed")]
 
 
+def test_a_message_is_taken_when_it_is_echoed() -> None:
+    """[STEER-1] Of several that are taken together, the echo has the uuid of the last."""
+    it = dialogue()
+    it.start(Turn("work"))
+    feed(it, INIT, user("work", isReplay=True))
+    first, last = (said(it.steer("hurry", id))[0]["uuid"] for id in ("trn_2", "trn_3"))
+    assert first != last
+    both = {"type": "user", "isReplay": True, "uuid": last, "message": {"content": [text("hurry"), text("hurry")]}}
+    assert feed(it, both) == [ev.steered("trn_2"), ev.steered("trn_3")]
+    assert visible(feed(it, result())) == [ev.done("completed")]
+
+
 def test_a_message_that_waited_holds_the_end_back_until_its_own_result() -> None:
     it = dialogue()
     it.start(Turn("work"))

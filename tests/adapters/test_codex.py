@@ -213,6 +213,25 @@ def test_a_message_joins_the_running_turn_only_while_it_runs() -> None:
         to.steer("too late")
 
 
+def test_a_message_is_taken_when_it_has_become_an_item_of_the_turn() -> None:
+    """[STEER-1]"""
+    to = in_turn()
+    (request,) = said(to.steer("Shorter.", "trn_2"))
+    assert request["params"]["clientUserMessageId"] == "trn_2"
+    own, other = (item("started", "userMessage", clientId=id, content=[]) for id in ("trn_2", None))
+    assert feed(to, {"id": "r4", "result": {"turnId": "u1"}}, other) == []
+    assert feed(to, own, own) == [ev.steered("trn_2")]
+
+
+def test_after_one_message_was_refused_no_other_is_given() -> None:
+    """[STEER-2]"""
+    to = in_turn()
+    to.steer("Shorter.", "trn_2")
+    assert feed(to, {"id": "r4", "error": {"code": -32600, "message": "too long"}}) == [ev.notice("steer_refused", "Shorter.")]
+    with pytest.raises(Unsupported):
+        to.steer("And in German.", "trn_3")
+
+
 def test_a_message_that_came_too_late_is_given_back() -> None:
     to = in_turn()
     to.steer("Shorter.")

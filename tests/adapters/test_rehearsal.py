@@ -96,10 +96,11 @@ def test_a_steer_is_answered_in_the_running_turn(tmp_path: Path) -> None:
 
         def steer(event: Event) -> None:
             if event.type == "tool_start":
-                it.write(it.dialogue.steer("hurry"))
+                it.write(it.dialogue.steer("hurry", "trn_2"))
                 it.write(it.dialogue.interrupt())
 
         events = it.play("SLEEPTOOL=60", on=steer)
+    assert ev.steered("trn_2") in events
     assert shown(events)[-3:] == [
         ev.chunk("You added: hurry\n"),
         ev.tool_result("call_1", "", is_error=True),

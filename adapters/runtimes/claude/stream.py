@@ -26,7 +26,7 @@ from adapters.runtimes.claude.tools import text_of
 class StreamDialogue(ClaudeDialogue):
     def __init__(self, new_id: Callable[[], str]) -> None:
         super().__init__(new_id)
-        self._waiting: dict[str, str] = {}  # uuid -> text of steering messages not yet taken up
+        self._waiting: dict[str, tuple[str, str]] = {}  # uuid -> (text, id) of steering messages not yet taken up
         self._echoed = False  # the turn's prompt was taken up
         self._requests: dict[str, str] = {}  # our open requests to take a message back: request id -> uuid
         self._sent = 0
@@ -36,11 +36,11 @@ class StreamDialogue(ClaudeDialogue):
         self._echoed = False
         return [*super().on_start(turn), _user(literal(turn.prompt))]
 
-    def steer(self, text: str) -> list[bytes]:
+    def steer(self, text: str, id: str = "") -> list[bytes]:
         if not self.running or self.interrupted:
             raise Unsupported("no turn is running that could take the message")
         uuid = str(uuid5(NAMESPACE_OID, self._new_id()))  # kept in the journal, so it must be unique for ever
-        self._waiting[uuid] = literal(text)
+        self._waiting[uuid] = (literal(text), id)
         return [_user(literal(text), uuid=uuid)]
 
     def interrupt(self) -> list[bytes]:
@@ -86,14 +86,18 @@ class StreamDialogue(ClaudeDialogue):
         content = message["message"]["content"]
         texts = [text_of([block]) for block in content] if isinstance(content, list) else [text_of(content)]
         first, self._echoed = not self._echoed, True
-        self._waiting.pop(str(message.get("uuid")), None)
-        for text in texts[1:] if first else texts:
-            self._taken_up(text)
-        return []
+        others, last = texts[1:] if first else texts, str(message.get("uuid"))
+        if last in self._waiting:
+            others = others[:-1]
+        taken = [event for text in others for event in self._taken_up(self._uuid_of(text))]
+        return [*taken, *self._taken_up(last)]
 
-    def _taken_up(self, text: str) -> None:
-        found = next((uuid for uuid, waiting in self._waiting.items() if waiting == text), None)
-        self._waiting.pop(found or "", None)
+    def _uuid_of(self, text: str) -> str:
+        return next((uuid for uuid, (waiting, _) in self._waiting.items() if waiting == text), "")
+
+    def _taken_up(self, uuid: str) -> list[Event]:
+        _, id = self._waiting.pop(uuid, ("", ""))
+        return self.taken(id)
 
     def on_result(self, result: dict[str, Any]) -> list[Event]:
         stopped = self.interrupted and failures.is_aborted(result)

@@ -5,8 +5,9 @@ turn/start; `turn/completed` ends the turn. The schema: `codex app-server genera
 
 Deliberate: our request ids are words, so that they cannot be mistaken for the runtime's own numbers. Approvals are
 granted at once (what an agent may do is decided by its sandbox); every other request gets an answer too, so that nothing
-waits for ever. What other threads (sub-agents) and other turns say is passed over. After an interrupt the running
-command stays alive: its call is closed here, its process is for the runner to end.
+waits for ever. A steer is taken when its message has become an item of the turn, as the model is given it then; the answer
+to turn/steer comes earlier, and the turn may end in between. What other threads (sub-agents) and other turns say is passed
+over. After an interrupt the running command stays alive: its call is closed here, its process is for the runner to end.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class AppServerDialogue(CodexDialogue):
         super().__init__(new_id)
         self._requests = 0
         self._sent: dict[str, tuple[str, str]] = {}  # our open requests: id -> method, text of a steer
+        self._given: set[str] = set()  # ids of messages given to the running turn and not yet taken into it
+        self._refused = False  # it takes no more
         self._initialized = False
         self._turn_id: str | None = None
         self._starting: set[str] = set()  # MCP servers that are not ready yet
@@ -51,14 +54,20 @@ class AppServerDialogue(CodexDialogue):
     # -- what goes out
 
     def on_start(self, turn: Turn) -> list[bytes]:
-        self._turn_id = None
+        self._turn_id, self._refused = None, False
+        self._given.clear()
         if not self._initialized:
             self._starting = {str(server["name"]) for server in turn.mcp_servers}
             return [self._request("initialize", {"clientInfo": _CLIENT})]
         return [self._start_turn() if self._thread else self._open()]
 
-    def steer(self, text: str) -> list[bytes]:
+    def steer(self, text: str, id: str = "") -> list[bytes]:
         params = {"threadId": self._thread, "expectedTurnId": self._running_turn(), "input": _input(text)}
+        if self.interrupted or self._refused:
+            raise Unsupported("the turn takes no message any more")
+        if id:
+            self._given.add(id)
+            params["clientUserMessageId"] = id
         return [self._request("turn/steer", params, text)]
 
     def interrupt(self) -> list[bytes]:
@@ -120,6 +129,7 @@ class AppServerDialogue(CodexDialogue):
             case "":
                 return Step([self.keep(line, "answer to nothing")] if self.running else [], [])
             case "turn/steer":
+                self._refused = self._refused or error is not None
                 return Step([ev.notice("steer_refused", note)] if error else [], [])
             case "turn/interrupt":
                 return Step([ev.notice("interrupt_refused", _text(error))] if error else [], [])
@@ -168,6 +178,9 @@ class AppServerDialogue(CodexDialogue):
                 return self.on_thought(params["itemId"], params["delta"])
             case "item/reasoning/summaryPartAdded":
                 return self.on_thought(params["itemId"], "\n\n" if params["summaryIndex"] else "")
+            case "item/started" | "item/completed" if params["item"].get("clientId") in self._given:
+                self._given.discard(params["item"]["clientId"])
+                return self.taken(params["item"]["clientId"])
             case "item/started" | "item/completed":
                 return self.on_item(method.removeprefix("item/"), tools.snake(params["item"]), line)
             case "turn/plan/updated":

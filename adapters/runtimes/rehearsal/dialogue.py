@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from adapters import events as ev
-from adapters.dialogue import Dialogue, Failure, Recorded, Step, Turn, json_line
+from adapters.dialogue import Dialogue, Failure, Recorded, Step, Turn, Unsupported, json_line
 from adapters.events import ErrorCategory, Event, YieldReason
 
 
@@ -48,6 +48,8 @@ class RehearsalDialogue(Dialogue):
                 return [artifact(message)]
             case "ask":
                 return [ev.ask(text(message, "question"))]
+            case "steered":
+                return self.taken(text(message, "id"))
             case "usage":
                 return [ev.usage(**numbers(message))]
             case "notice":
@@ -79,8 +81,10 @@ class RehearsalDialogue(Dialogue):
             return self.end(reason)
         return self.end(reason, failure_of(error if isinstance(error, dict) else {}))
 
-    def steer(self, text: str) -> list[bytes]:
-        return [json_line({"type": "steer", "text": text})]
+    def steer(self, text: str, id: str = "") -> list[bytes]:
+        if not self.running or self.interrupted:
+            raise Unsupported("no turn is running that could take the message")
+        return [json_line({"type": "steer", "id": id, "text": text})]
 
     def interrupt(self) -> list[bytes]:
         self.interrupted = True

@@ -146,6 +146,7 @@ class Play:
             case "interrupt":
                 raise Interrupted
             case "steer":
+                say("steered", id=str(message.get("id") or ""))
                 say("chunk", text=f"You added: {message.get('text')}\n")
             case "turn":
                 self.waiting.append(message)

@@ -28,9 +28,7 @@ class Api:
 
     async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx2.Response:
         headers = {**(self.headers or {}), **more.pop("headers", {})}
-        return await self.gateway.http.request(
-            method, f"{self.gateway.url}{PATH}{path}", json=body, headers=headers, **more
-        )
+        return await self.gateway.http.request(method, f"{self.gateway.url}{PATH}{path}", json=body, headers=headers, **more)
 
     async def get(self, path: str, **params: Any) -> Json:
         return told(await self.ask("GET", path, params=params))

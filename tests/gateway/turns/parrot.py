@@ -2,6 +2,7 @@
 
 The prompt is a JSON list. A string is printed as it is, an object as JSON, and these are acts:
 ["wait", "name"] until a file of that name is in the workspace, ["exit", 3], ["sleep"] for ever, deaf to everything,
+["take"] the next message that comes meanwhile, saying so and what it was, ["hear"] it without saying that it was taken,
 ["where"] tells in text, a tool's input and its output where the parrot finds itself.
 """
 
@@ -53,6 +54,12 @@ def perform(said: Any) -> None:
         case ["wait", name]:
             while not os.path.exists(name):
                 time.sleep(0.01)
+        case ["take"]:
+            message = json.loads(sys.stdin.readline())
+            perform({"type": "steered", "id": message["id"]})
+            perform({"type": "chunk", "text": message["text"]})
+        case ["hear"]:
+            perform({"type": "chunk", "text": json.loads(sys.stdin.readline())["type"]})
         case ["exit", code]:
             os._exit(code)
         case ["where"]:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004_sessions"
-down_revision = "0003_destinations"
+down_revision = "0003_steer"
 
 
 def upgrade() -> None:
