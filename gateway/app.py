@@ -62,6 +62,7 @@ from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.sessions.access import Gate
+from gateway.sessions.destinations import Hooks
 from gateway.sessions.routes import routes as session_routes
 from gateway.sessions.work import Sessions
 from gateway.settings import Settings
@@ -91,7 +92,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
     tokens = ClientTokens.load(settings.tokens_key_file, settings.client_token_seconds, settings.client_token_renewable_seconds)
-    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens))
+    hooks = Hooks(database, secrets, guard)
+    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens), hooks)
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None

@@ -7,10 +7,12 @@ headers (EventSource, WebSocket); `HideToken` takes it out of the URL before any
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from gateway.auth import client_tokens
 from gateway.auth.callers import Callers, Principal, credentials, wrong
@@ -19,6 +21,7 @@ from gateway.clock import now_us
 from gateway.errors import OutOfScope
 from gateway.sessions.views import missing
 
+Scope = Literal["read", "write", "caller"]  # caller: whatever is not for client tokens
 ALL = frozenset({"read", "write"})
 _TOKEN = "switchboard.token"
 
@@ -29,27 +32,27 @@ class Access:
     scopes: frozenset[str] = ALL
     grant: Grant | None = None  # of a client token
 
-    def to_session(self, id: str, scope: str) -> None:
+    def to_session(self, id: str, scope: Scope) -> None:
         """Raises NotFound for another session than a token's, OutOfScope."""
         if self.grant is not None and self.grant.session_id != id:
             raise missing(id)
-        if scope not in self.scopes:
-            raise OutOfScope(f"This token is not for {scope[:-1]}ing.", f"Ask for one with the scope {scope!r}.")
+        self.check(scope)
 
-    @property
-    def expired(self) -> bool:
+    def check(self, scope: Scope) -> None:
+        """Raises OutOfScope."""
+        if scope == "caller" and self.grant is not None:
+            raise OutOfScope("This is not for client tokens.", "Use the key or token of a caller.")
+        if scope != "caller" and scope not in self.scopes:
+            raise OutOfScope(f"This client token is not for the scope {scope!r}.", "Ask for one that is.")
+
+    def is_over(self) -> bool:
         """Whether a client token holds no longer; of a connection that is still open."""
         return self.grant is not None and self.grant.expires_at * 1_000_000 <= now_us()
 
     def check_time(self) -> None:
         """Raises WrongKey."""
-        if self.expired:
+        if self.is_over():
             raise wrong("The client token has expired.")
-
-    def to_all(self) -> None:
-        """Raises OutOfScope for a client token."""
-        if self.grant is not None:
-            raise OutOfScope("A client token is for one session.", "Use the key or token of a caller.")
 
 
 class Gate:
@@ -75,7 +78,7 @@ class HideToken:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if b"token=" in scope.get("query_string", b""):
             pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
             scope[_TOKEN] = next((value for name, value in reversed(pairs) if name == "token"), None)

@@ -37,6 +37,7 @@ from gateway.wire import BadBody, checked_body
 NO_STORE = {"Cache-Control": "no-store"}
 RETRY_SECONDS = 1
 _TOLD = (UsageError, NotFound, Conflict, CursorGone, NotAllowed, OutOfScope, RateLimited)
+_SECRET = frozenset({"destinations", "secrets"})  # what holds or may hold secrets is not quoted
 M = TypeVar("M", bound=BaseModel)
 
 log_ = structlog.get_logger("switchboard.sessions")
@@ -136,6 +137,8 @@ def _said(error: Mapping[str, Any]) -> str:
         case "missing":
             return f"{place!r} is missing"
     said = error["msg"].removeprefix("Value error, ")
+    if _SECRET.intersection(error["loc"]):
+        return f"{place}: {said}"
     return f"{place or 'the body'}: {said} (was {repr(error['input'])[:100]})"
 
 

@@ -16,6 +16,7 @@ from gateway.errors import InvalidParams
 from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
+from gateway.sessions.access import Access
 from gateway.sessions.border import NO_STORE
 from gateway.sessions.frames import NDJSON, SSE, Filter, Framing, Told, closes, live, told, whole
 from gateway.sessions.shapes import ReadEvents, ReadLog
@@ -24,7 +25,7 @@ from gateway.sessions.views import Seen
 PING_SECONDS = 15
 
 
-async def events(log: Log, seen: Seen, request: Request, asked: ReadEvents, send_timeout: float) -> Response:
+async def events(log: Log, access: Access, seen: Seen, request: Request, asked: ReadEvents, send_timeout: float) -> Response:
     """A page of JSON, or a stream where one is accepted."""
     after, wanted = cursor(request, seen, asked.after), Filter.of(asked)
     framing = _framing(request.headers.get("accept", ""))
@@ -32,7 +33,7 @@ async def events(log: Log, seen: Seen, request: Request, asked: ReadEvents, send
         return await _page(log, seen, after, asked, wanted)
     if seen.status == "archived" and after == seen.seq:
         return Response(status_code=204, headers=NO_STORE)  # tells an EventSource not to come again
-    return stream(live(log, seen.id, after, framing, wanted), framing, send_timeout)
+    return stream(live(log, seen.id, after, framing, wanted, access.is_over), framing, send_timeout)
 
 
 def download(log: Log, seen: Seen, request: Request, asked: ReadLog) -> Response:

@@ -7,7 +7,7 @@ ndjson   <event>                       an empty line now and then says that the 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,10 +64,14 @@ SSE = Framing("text/event-stream", b"retry: %d\n\n" % RETRY_MS, b": alive\n\n", 
 NDJSON = Framing("application/x-ndjson", b"", b"\n", b"", b"\n", numbered=False)
 
 
-async def live(log: Log, session_id: str, after: int, framing: Framing, wanted: Filter) -> AsyncIterator[bytes]:
-    """Everything after a position, then what comes; ends only with the session."""
+async def live(
+    log: Log, session_id: str, after: int, framing: Framing, wanted: Filter, expired: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """Everything after a position, then what comes; ends with the session, or before the first event after `expired`."""
     yield framing.opening
     async for batch in tail(log, session_id, Position(after)):
+        if expired():
+            return
         data = framed(batch, framing, wanted)
         if data:
             yield data

@@ -17,17 +17,21 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
+from gateway.deliver.destinations import Given
 from gateway.idempotency import HEADER
 from gateway.sessions import events, shapes
-from gateway.sessions.access import Access, HideToken
-from gateway.sessions.border import answer, body_of, queried, refused
+from gateway.sessions.access import Access, HideToken, Scope
+from gateway.sessions.border import NO_STORE, answer, body_of, queried, refused
+from gateway.sessions.socket import bridge
 from gateway.sessions.views import Seen
 from gateway.sessions.work import Sessions
 
 PREFIX = "/v1"
 ONE = "/sessions/{id}"
+HOOKS = ONE + "/destinations"
+HOOK = HOOKS + "/{destination}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Operation:
     run: Run
     answers: type[BaseModel]
     status: int = HTTPStatus.OK
-    scope: shapes.Scope = "read"
+    scope: Scope = "read"
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     errors: tuple[int, ...] = ()
@@ -114,22 +118,40 @@ async def _token(call: Call) -> BaseModel:
 
 async def _events(call: Call) -> Response:
     sessions = call.sessions
-    return await events.events(sessions.log, call.session, call.request, call.query, sessions.settings.send_timeout)
+    timeout = sessions.settings.send_timeout
+    return await events.events(sessions.log, call.access, call.session, call.request, call.query, timeout)
 
 
 async def _log(call: Call) -> Response:
     return events.download(call.sessions.log, call.session, call.request, call.query)
 
 
+async def _destinations(call: Call) -> BaseModel:
+    return await call.sessions.hooks.list(call.session.id)
+
+
+async def _add_destination(call: Call) -> BaseModel:
+    return await call.sessions.hooks.add(call.session.id, call.body)
+
+
+async def _sign(call: Call) -> BaseModel:
+    return await call.sessions.hooks.sign(call.session.id, call.request.path_params["destination"], call.body.secrets)
+
+
+async def _remove(call: Call) -> Response:
+    await call.sessions.hooks.remove(call.session.id, call.request.path_params["destination"])
+    return Response(status_code=204, headers=NO_STORE)
+
+
 JSON, NDJSON, SSE = "application/json", "application/x-ndjson", "text/event-stream"
 OPERATIONS = (
     Operation(
         "POST", "/sessions", "createSession", "Begin a session with its first message.", _create, shapes.Created,
-        status=HTTPStatus.CREATED, scope="write", body=shapes.CreateSession, errors=(404, 422),
+        status=HTTPStatus.CREATED, scope="caller", body=shapes.CreateSession, errors=(404, 422),
     ),
     Operation(
         "GET", "/sessions", "listSessions", "Your sessions, newest first.", _list, shapes.SessionPage,
-        query=shapes.ListSessions,
+        scope="caller", query=shapes.ListSessions,
     ),
     Operation("GET", ONE, "getSession", "A session.", _get, shapes.Session),
     Operation(
@@ -160,12 +182,30 @@ OPERATIONS = (
         "POST", ONE + "/tokens", "createToken", "A client token for a session, or a fresh one for an old one.", _token,
         shapes.Token, status=HTTPStatus.CREATED, body=shapes.CreateToken,
     ),
+    Operation(
+        "GET", HOOKS, "listDestinations", "The webhooks of a session.", _destinations, shapes.Destinations, scope="caller"
+    ),
+    Operation(
+        "POST", HOOKS, "addDestination", "One more webhook, told what comes from now on.", _add_destination,
+        shapes.Destination, status=HTTPStatus.CREATED, scope="caller", body=Given, errors=(409,),
+    ),
+    Operation(
+        "POST", HOOK + "/secrets", "setSecrets", "Sign with these secrets from now on.", _sign, shapes.Destination,
+        scope="caller", body=shapes.SetSecrets,
+    ),
+    Operation(
+        "DELETE", HOOK, "removeDestination", "Forget a webhook, and all that is still owed to it.", _remove, shapes.Nothing,
+        status=HTTPStatus.NO_CONTENT, scope="caller",
+    ),
 )  # fmt: skip
 
 
 def routes(sessions: Sessions) -> list[Mount]:
     app = Starlette(
-        routes=[Route(op.path, _endpoint(op, sessions), methods=[op.method]) for op in OPERATIONS],
+        routes=[
+            *(Route(op.path, _endpoint(op, sessions), methods=[op.method]) for op in OPERATIONS),
+            WebSocketRoute(ONE + "/ws", lambda websocket: bridge(websocket, sessions)),
+        ],
         middleware=[Middleware(HideToken), *_cors(sessions.settings.allowed_origins)],
         exception_handlers={HTTPException: _refuse},
     )
@@ -185,7 +225,11 @@ def _endpoint(op: Operation, sessions: Sessions) -> Callable[[Request], Awaitabl
 
 async def _call(op: Operation, sessions: Sessions, request: Request) -> Call:
     access = await sessions.gate.access(request)
-    seen = await sessions.enter(access, request.path_params["id"], op.scope) if op.of_one else None
+    seen = None
+    if op.of_one:
+        seen = await sessions.enter(access, request.path_params["id"], op.scope)
+    else:
+        access.check(op.scope)
     query = queried(request, op.query or shapes.Query)
     body = await body_of(request, op.body, sessions.settings.max_body_bytes) if op.body else None
     return Call(sessions, request, access, seen, query, body)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from gateway.deliver.destinations import MAX_DESTINATIONS, MAX_SECRETS, Given
+
 Status = Literal["queued", "running", "awaiting_input", "idle", "failed", "archived"]
 Level = Literal["user", "progress"]
 Mode = Literal["auto", "queue", "steer"]
@@ -97,6 +99,7 @@ class CreateSession(Shape):
     agent: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(description="The agent's name.")
     input: Input = Field(description="The first message: a text, or parts.")
     metadata: dict[str, Any] = Field(default_factory=dict, max_length=MAX_METADATA, description="Kept with the session.")
+    destinations: list[Given] = Field([], max_length=MAX_DESTINATIONS, description="Webhooks: see specs/webhooks.md.")
     idempotency_key: Key | None = Field(None, description="As the header Idempotency-Key.")
 
 
@@ -107,6 +110,10 @@ class CreateToken(Shape):
     seconds: int | None = Field(
         None, ge=1, description="How long it holds. Default and most: SWITCHBOARD_CLIENT_TOKEN_SECONDS."
     )
+
+
+class SetSecrets(Shape):
+    secrets: list[str] = Field(max_length=MAX_SECRETS, repr=False, description="Each of them signs from now on.")
 
 
 class ListSessions(Query):
@@ -185,6 +192,25 @@ class Sent(BaseModel):
     turn_id: str = Field(description="The turn that gets the message.")
     seq: int = Field(description="Of the message in the log: what comes of it comes after.")
     delivery: Literal["queued", "steered"]
+
+
+class Destination(BaseModel):
+    """A webhook of a session; its secrets are never told again."""
+
+    id: str
+    url: str
+    level: Level
+    types: list[str] = Field(description="Empty: all of the level.")
+    signed: bool
+    created_at: str
+
+
+class Destinations(BaseModel):
+    destinations: list[Destination]
+
+
+class Nothing(BaseModel):
+    """No body."""
 
 
 class Interrupted(BaseModel):

@@ -120,7 +120,7 @@ class _Bridge:
         try:
             await self._say_live(-1, after)
             async for batch in tail(self._sessions.log, self._seen.id, Position(after)):
-                if self._access.expired:
+                if self._access.is_over():
                     return EXPIRED
                 events = framed(batch, LISTED, wanted)
                 if events:

@@ -19,7 +19,8 @@ from gateway.log.rows import Position
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.sessions import views
-from gateway.sessions.access import Access, Gate
+from gateway.sessions.access import Access, Gate, Scope
+from gateway.sessions.destinations import Hooks
 from gateway.sessions.intake import Intake
 from gateway.sessions.shapes import (
     Canceled,
@@ -55,15 +56,22 @@ class Directory(Protocol):
 
 class Sessions:
     def __init__(
-        self, log: Log, engine: Engine, settings: Settings, callers: Callers, directory: Directory, gate: Gate
+        self,
+        log: Log,
+        engine: Engine,
+        settings: Settings,
+        callers: Callers,
+        directory: Directory,
+        gate: Gate,
+        hooks: Hooks,
     ) -> None:
         self.log, self.engine, self.settings = log, engine, settings
-        self.callers, self.directory, self.gate = callers, directory, gate
+        self.callers, self.directory, self.gate, self.hooks = callers, directory, gate, hooks
         self.intake = Intake(log.database, engine, settings)
 
     # -- reading
 
-    async def enter(self, access: Access, id: str, scope: str) -> Seen:
+    async def enter(self, access: Access, id: str, scope: Scope) -> Seen:
         """The session of that id, for whoever may use it. Raises NotFound, OutOfScope, RateLimited."""
         access.to_session(id, scope)
         seen = await self._seen(id, access.principal.id)
@@ -73,7 +81,6 @@ class Sessions:
             raise views.missing(id) from exc
 
     async def list(self, access: Access, asked: ListSessions) -> SessionPage:
-        access.to_all()
         if access.principal.anonymous and not self.settings.lists_anonymously:
             raise NotAllowed("Sessions are listed only for callers who sign in.", SIGN_IN)
         return await self.log.database.read(lambda conn: views.page(conn, access.principal, asked))
@@ -95,14 +102,15 @@ class Sessions:
     # -- writing
 
     async def create(self, access: Access, asked: CreateSession, key: str | None) -> Created:
-        access.to_all()
         principal = access.principal
         face = self.callers.admit(principal, await self.directory.face(asked.agent), asked.agent)
         once = self.intake.once(f"sessions {face.agent_id}", principal, asked, key)
         new = self.intake.inbound(asked.input, {})
+        save = await self.hooks.wanted(asked.destinations)
 
         def keep(conn: Connection, accepted: Accepted) -> None:
             conn.execute(update(_session).where(_session.c.id == accepted.session_id).values(meta=asked.metadata or None))
+            save(conn, accepted.session_id)
 
         accepted = await self.intake.begin(face.agent_id, face.version, principal, new, once, keep)
         seen = await self._seen(accepted.session_id, principal.id)
