@@ -109,7 +109,7 @@ def _told(batch: Batch, row: Row) -> Told:
 def encoded(row: Row) -> bytes:
     """An event as JSON; its body has been JSON since it was made."""
     names = f'"id":"{row.id}","type":"{row.type}","level":"{row.level}","actor":"{row.actor}"'
-    ids = f'"task_id":{json.dumps(row.task_id)},"turn_id":{json.dumps(row.turn_id)}'
+    ids = f'"task_id":{json.dumps(row.task_id)},"turn_id":{json.dumps(row.turn_id or None)}'
     return one_line(f'{{"seq":{row.seq},{names},{ids},"created_at":"{iso(row.created_at)}","body":{row.body}}}')
 
 

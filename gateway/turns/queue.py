@@ -277,7 +277,9 @@ def archive(conn: Connection, session_id: str) -> list[Batch]:
         return []
     if conn.execute(_UNDONE, {"key": session_id}).first() is not None:
         raise Busy(f"Session {session_id!r} is at work.", "Wait until it rests, or cancel it first.")
-    batches = [batch for task_id in open_tasks(conn, session_id) for batch in cancel_waiting(conn, task_id)]
+    # Its last turn's process may be on its way out, so that the turn still counts as running: it writes nothing any more.
+    waiting = [_bare(conn, session_id, None, task_id) for task_id in open_tasks(conn, session_id)]
+    batches = [finish(conn, task, [ev.done("canceled")], None) for task in waiting]
     body = {"kind": ARCHIVED, "text": "The session is archived: it can be read, not continued."}
     batches.append(append(conn, session_id, entries([Event("system", "progress", body, "system")], task_id=None, turn_id=None)))
     conn.execute(_SET_SESSION, {"key": session_id, "status": "archived", "updated_at": now_us()})
