@@ -5,8 +5,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := tests/clients
 
-.PHONY: setup run test check fmt lock bench clis
+.PHONY: setup run test check fmt lock bench clis clients
 
 setup: $(VENV)/.installed
 
@@ -26,6 +27,18 @@ tests/node_modules/.installed: tests/package-lock.json
 	cd tests && npm install --no-save --no-audit --no-fund --loglevel=error
 	touch $@
 
+# Other people's A2A clients, each in an environment of its own.
+clients: $(CLIENTS)/.venv-sdk03/.installed $(CLIENTS)/.venv-adk/.installed $(CLIENTS)/node_modules/.installed
+
+$(CLIENTS)/.venv-%/.installed: $(CLIENTS)/%.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	touch $@
+
+$(CLIENTS)/node_modules/.installed: $(CLIENTS)/package-lock.json
+	cd $(CLIENTS) && npm install --no-save --no-audit --no-fund --loglevel=error
+	touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,7 +46,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	@if command -v npm >/dev/null; then $(MAKE) clis; else echo "npm is missing: the tests with the real CLIs will be skipped"; fi
+	@if command -v npm >/dev/null; then $(MAKE) clis clients; else echo "npm is missing: the tests with the real CLIs and with other clients will be skipped"; fi
 	$(BIN)/python -m pytest
 
 fmt: setup
@@ -46,3 +59,5 @@ bench: setup
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--group dev --output-file docker/requirements.lock pyproject.toml
+	for name in sdk03 adk; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --output-file $(CLIENTS)/$$name.lock $(CLIENTS)/$$name.in; done

@@ -19,6 +19,7 @@ from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.utils.error_handlers import build_rest_error_payload
 from a2a.utils.errors import (
     A2A_ERROR_MAPPING,
+    JSON_RPC_ERROR_CODE_MAP,
     A2AError,
     ContentTypeNotSupportedError,
     InvalidRequestError,
@@ -70,12 +71,13 @@ class Refused(Exception):
         return JSONResponse(build_error_response(id, self.error), self.status, headers=self.headers)
 
     def rest(self, version: Version) -> Response:
-        """A google.rpc.Status; 0.3 clients look for `type` and `message` beside it."""
+        """A google.rpc.Status; 0.3 clients look for JSON-RPC's `code`, or `type`, and `message` beside it."""
         error = InvalidRequestError(self.error.message) if isinstance(self.error, JSONParseError) else self.error
         payload = build_rest_error_payload(error)
         payload["error"]["code"] = self.status
         if version == "0.3":
-            payload |= {"type": type(error).__name__, "message": error.message}
+            code = JSON_RPC_ERROR_CODE_MAP.get(type(error), -32603)
+            payload |= {"code": code, "type": type(error).__name__, "message": error.message}
         return JSONResponse(payload, self.status, headers=self.headers)
 
 
@@ -120,7 +122,7 @@ def no_agent(name: str) -> A2AError:
 def strict_json(body: bytes) -> Any:
     """JSON as its standard has it: no NaN, no half of a surrogate pair. Raises Refused."""
     try:
-        found = json.loads(body, parse_constant=_refuse_constant)
+        found = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)  # of bytes it takes half characters
         if _SURROGATE.search(body):
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:

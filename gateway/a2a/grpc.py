@@ -22,6 +22,7 @@ from a2a.utils.errors import A2AError, InternalError
 
 from gateway.a2a.admission import SECRETS, Admission
 from gateway.a2a.extension import activated
+from gateway.a2a.grpc_reading import Reading
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
 from gateway.a2a.security import KeyReusedError, SignInError, TooManyError, UnavailableError, a2a_error
@@ -46,7 +47,7 @@ log_ = structlog.get_logger("switchboard.a2a")
 @asynccontextmanager
 async def grpc_served(handler: Handler, admission: Admission, settings: Settings) -> AsyncIterator[None]:
     """gRPC as long as the block runs; calls that run at its end get a moment to finish. Raises SwitchboardError."""
-    server = grpc.aio.server(options=_options(settings))
+    server = grpc.aio.server(options=_options(settings), interceptors=[Reading()])
     gate = Gate(admission)
     add_10(Service10(handler, gate), server)  # type: ignore[no-untyped-call]  # generated
     add_03(Service03(handler, gate), server)  # type: ignore[no-untyped-call]  # generated

@@ -55,6 +55,8 @@ class Dispatcher(JsonRpcDispatcher):
         try:
             request.state.version = spoken(request.headers.get(HEADER), request.query_params.get(HEADER))
             method = body.get("method")
+            if not isinstance(method, str):
+                raise InvalidRequestError("The method is missing, or no text.")
             if method in self.METHOD_TO_MODEL:
                 require("1.0", request.state.version, f"Method {method}")
             elif method in JSONRPC03Adapter.METHOD_TO_MODEL:
@@ -101,6 +103,14 @@ class Adapter03(JSONRPC03Adapter):
         else:
             stream = await self._handler.stream_message(self._handler03.core(request_obj), context)
         return stream.response(jsonrpc(request_id, "0.3"), self._settings.send_timeout)
+
+    async def _process_non_streaming_request(
+        self, request_id: str | int | None, request_obj: Any, context: ServerCallContext
+    ) -> JSONResponse:
+        answer = await super()._process_non_streaming_request(request_id, request_obj, context)
+        if isinstance(request_obj, types03.DeleteTaskPushNotificationConfigRequest):  # the SDK leaves a null result out
+            return JSONResponse({"jsonrpc": "2.0", "id": request_id, "result": None})
+        return answer
 
     def _generate_error_response(self, request_id: str | int | None, error: Exception | JSONRPCError) -> JSONResponse:
         return super()._generate_error_response(request_id, _neutral(error))

@@ -6,7 +6,9 @@ frame. Errors are google.rpc.Status, as the spec has it (section 11.6).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from a2a.compat.v0_3 import a2a_v0_3_pb2 as pb03
@@ -110,12 +112,15 @@ class Rest03(REST03Adapter):
         self._handler, self._settings = handler, settings
 
     def routes(self) -> Table:
-        streams: Table = {
+        configs = "/v1/tasks/{id}/pushNotificationConfigs"
+        own: Table = {
             ("/v1/message:stream", "POST"): self.stream_message,
             ("/v1/tasks/{id}:subscribe", "GET"): self.stream_task,
             ("/v1/tasks/{id}:subscribe", "POST"): self.stream_task,
+            (configs, "POST"): partial(self._handle_request, self.set_config),
+            (configs + "/{push_id}", "DELETE"): partial(self._handle_request, self.delete_config),
         }
-        return super().routes() | streams
+        return super().routes() | own
 
     async def _handle_request(
         self, method: Callable[[Request, ServerCallContext], Awaitable[Any]], request: Request
@@ -136,6 +141,21 @@ class Rest03(REST03Adapter):
         params = types03.TaskIdParams(id=request.path_params["id"])
         core = conversions.to_core_subscribe_to_task_request(types03.TaskResubscriptionRequest(id="", params=params))
         return self._streamed(await self._handler.stream_task(core, self._context_builder.build(request)))
+
+    async def set_config(self, request: Request, context: ServerCallContext) -> Any:
+        """The body is the config, as 0.3's proto has it, or holds it, as the Python client of 0.3 sends it."""
+        body = request.state.json
+        config = body.get("config", body) if isinstance(body, dict) else body
+        request._body = json.dumps({"parent": f"tasks/{request.path_params['id']}", "config": config}).encode()
+        return await self.handler.set_push_notification(request, context)
+
+    async def delete_config(self, request: Request, context: ServerCallContext) -> Any:
+        """Not among the SDK's routes, though 0.3 has it."""
+        ids = {"id": request.path_params["id"], "push_notification_config_id": request.path_params["push_id"]}
+        params = types03.DeleteTaskPushNotificationConfigParams(**ids)
+        call = types03.DeleteTaskPushNotificationConfigRequest(id="", params=params)
+        await self._handler03.on_delete_task_push_notification_config(call, context)
+        return {}
 
     def _streamed(self, stream: TaskStream) -> Response:
         return stream.response(rest("0.3"), self._settings.send_timeout)

@@ -70,7 +70,7 @@ class TaskStream:
         if self.over:
             return
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
-            key = (self.task_id, framing.name, frozenset(self.begun))
+            key = (self.task_id, framing.name, self.tools, frozenset(self.begun))
             told: Told | None = batch.whole.get(key)
             if told is None:
                 told = batch.whole[key] = await self._tell(batch, framing)

@@ -11,25 +11,28 @@ import binascii
 import hmac
 import ssl
 from collections.abc import Iterable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import anyio
 import httpcore2
 from httpcore2 import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 
+from gateway.clock import now_us
 from gateway.deliver.guard import Guard, Refused, Vetted
 
 MAX_ANSWER = 64 * 1024  # bytes of an answer that are read; it is not looked at
 MAX_TRIED = 4  # addresses of one host
-GONE = 410
+GONE, BUSY = 410, (429, 503)
 SECRET = "whsec_"
 
 
 class Failed(Exception):
-    """The delivery did not succeed. `final`: no other try will."""
+    """The delivery did not succeed. `final`: no other try will; `retry_after`: seconds before which none is wanted."""
 
-    def __init__(self, reason: str, *, final: bool = False) -> None:
+    def __init__(self, reason: str, *, final: bool = False, retry_after: float = 0) -> None:
         super().__init__(reason)
-        self.reason, self.final = reason, final
+        self.reason, self.final, self.retry_after = reason, final, retry_after
 
 
 class PinnedBackend(AsyncNetworkBackend):
@@ -68,7 +71,7 @@ class Sender:
         try:
             with anyio.fail_after(self._seconds):
                 vetted = await self._guard.vet(url)
-                status = await self._post(vetted, headers, body)
+                status, retry_after = await self._post(vetted, headers, body)
         except TimeoutError as exc:
             raise Failed(f"No answer within {self._seconds:g} seconds.") from exc
         except Refused as exc:
@@ -78,9 +81,10 @@ class Sender:
         if 300 <= status < 400:
             raise Failed(f"The receiver answered {status}: redirects are not followed.")
         if not 200 <= status < 300:
-            raise Failed(f"The receiver answered {status}.", final=status == GONE)
+            raise Failed(f"The receiver answered {status}.", final=status == GONE, retry_after=retry_after)
 
-    async def _post(self, vetted: Vetted, headers: Mapping[str, str], body: bytes) -> int:
+    async def _post(self, vetted: Vetted, headers: Mapping[str, str], body: bytes) -> tuple[int, float]:
+        """The answer's status, and for how many seconds it asks for peace."""
         url = vetted.url
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         named = {"Host": url.netloc.decode("ascii"), "Content-Length": str(len(body)), **headers}
@@ -91,7 +95,20 @@ class Sender:
                 size += len(piece)
                 if size > MAX_ANSWER:
                     break
-            return int(response.status)
+            status = int(response.status)
+            return status, _retry_after(response.headers) if status in BUSY else 0
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """Seconds (RFC 9110, section 10.2.3); 0 where nothing that makes sense was sent."""
+    text = next((value.decode("latin-1") for name, value in headers if name.lower() == b"retry-after"), "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return 0
+    return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now_us() / 1e6)
 
 
 def signature(tokens: Iterable[str], id: str, at: int, body: bytes) -> str | None:

@@ -142,15 +142,19 @@ class Courier:
         elif came is False:
             await self._note(lambda conn: outbox.drop(conn, due), due)
         else:
-            again = None if came.final or due.attempts >= self._settings.webhook_attempts else self._backoff(due.attempts)
+            again = (
+                None
+                if came.final or due.attempts >= self._settings.webhook_attempts
+                else self._backoff(due.attempts, came.retry_after)
+            )
             await self._note(lambda conn: outbox.failed(conn, due, came.reason, again), due)
             event = "delivery_failed" if again is not None else "delivery_dead"
             log_.warning(event, delivery=due.id, task=due.task_id, attempt=due.attempts, error=came.reason)
 
-    def _backoff(self, attempts: int) -> int:
-        """Microseconds until the next try."""
+    def _backoff(self, attempts: int, retry_after: float) -> int:
+        """Microseconds until the next try: not before the receiver wants it, but no more than an hour away for that."""
         seconds: float = min(self._settings.webhook_backoff_seconds * 2.0 ** min(attempts - 1, 30), MAX_BACKOFF)
-        return round(seconds * random.uniform(0.75, 1.25) * 1e6)
+        return round(max(seconds * random.uniform(0.75, 1.25), min(retry_after, MAX_BACKOFF)) * 1e6)
 
     async def _note(self, op: Callable[..., None], due: Due) -> None:
         """If the database refuses, the lease runs out and the delivery is made once more, with the same id."""

@@ -68,7 +68,7 @@ async def answer(body: bytes, owner: Owner, methods: Methods) -> Any:
 def loads(body: bytes) -> Any:
     """Strict JSON: no NaN, no lone surrogates, not too deep. Raises UsageError."""
     try:
-        value = json.loads(body, parse_constant=_no_constant)
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as exc:

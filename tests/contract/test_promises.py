@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
+OTHERS = {"node_modules", "site-packages"}
 CITATION = re.compile(r"\[([A-Z0-9]+-\d+)\]")
 
 
@@ -14,7 +15,7 @@ def promised() -> set[str]:
 
 
 def cited() -> set[str]:
-    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts]
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if not OTHERS.intersection(path.parts)]
     return {id for path in files if path != Path(__file__) for id in CITATION.findall(path.read_text("utf-8"))}
 
 

@@ -21,6 +21,7 @@ class Leg:
     url_path: str  # of the base URL, as the vendor's client wants it
     offers: str  # a tool every turn of this CLI offers its model: tells its requests apart, and from its side requests
     spell: Mapping[str, Callable[[Json], Spelled]]
+    steers: bool = True  # takes a message into a running turn; else it is the next turn
     long_requests: bool = False  # longer than the scripted model keeps them
 
     @property
@@ -99,6 +100,7 @@ LEGS = [
         key_env="GEMINI_API_KEY",
         url_path="",
         offers="run_shell_command",
+        steers=False,
         spell={
             "shell": _described("run_shell_command"),
             "write_file": _written("write_file", "file_path"),

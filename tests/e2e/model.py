@@ -36,6 +36,9 @@ def fixtures(scenarios: Mapping[str, Json]) -> Iterator[Json]:
             yield {"match": {"userMessage": name}, "response": scenario}
             continue
         for leg in LEGS:
+            if "added" in scenario:
+                yield from _added(name, scenario["added"], leg)
+                continue
             yield from _steps(name, scenario, leg)
 
 
@@ -56,6 +59,12 @@ def _steps(name: str, scenario: Json, leg: Leg) -> Iterator[Json]:
         if calls := step.get("calls"):
             response["toolCalls"] = [_call(leg, call) for call in calls]
         yield {"match": match, "response": response, **scenario.get("pace", {})}
+
+
+def _added(name: str, text: str, leg: Leg) -> Iterator[Json]:
+    """What the model says to a message that may have come in mid-turn: some CLIs put it behind a tool's result."""
+    for place in ("userMessage", "toolResultContains"):
+        yield {"match": {place: name, "toolName": leg.offers}, "response": {"content": text}}
 
 
 def _call(leg: Leg, call: Json) -> Json:

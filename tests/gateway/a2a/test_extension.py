@@ -13,7 +13,9 @@ from a2a.types.a2a_pb2_grpc import A2AServiceStub
 
 from gateway.a2a.extension import TOOL_EVENTS
 from tests.gateway.a2a.clients import LEGS, Leg, calling, grpc_address, request
-from tests.gateway.turns.calls import tools
+from tests.gateway.turns.calls import calling as streaming
+from tests.gateway.turns.calls import make_agent, tools
+from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Client, Frame, GatewayProcess, Json, message, serving
 
 PROMPT = "N=3 TOOLFAIL"
@@ -80,24 +82,52 @@ async def test_grpc_tells_back_in_its_first_metadata(gateway: GatewayProcess) ->
     assert first["a2a-extensions"] == TOOL_EVENTS
 
 
-async def test_readers_of_both_kinds_are_told_of_the_same_events(tmp_path: Path) -> None:
-    """Live beside one another, and once more from the log."""
+def without_data(frame: Frame) -> Frame:
+    """A frame as it is told to who did not activate the extension."""
+    data = json.loads(json.dumps(frame.data))
+    said = data["result"].get("statusUpdate", {}).get("status", {}).get("message", {})
+    if said.pop("extensions", None):
+        del said["parts"][1:]
+    return Frame(frame.id, data)
 
-    async def read(gateway: Client, last: str, asked: str) -> list[Frame]:
-        params, headers = {"id": task_id}, {"Last-Event-ID": last, "A2A-Extensions": asked}
+
+async def test_readers_of_both_kinds_beside_one_another_are_told_of_the_same_events(tmp_path: Path) -> None:
+    tool = [
+        {"type": "tool_start", "call_id": "1", "tool": "shell", "input": {"command": "true"}},
+        {"type": "tool_result", "call_id": "1", "output": "out"},
+    ]
+    prompt = say(["wait", "go"], *tool, chunk("a"), DONE)
+    got: dict[str, list[list[Frame]]] = {asked: [[], []] for asked in (TOOL_EVENTS, OTHER)}
+
+    async def read(frames: list[Frame], task_id: str, asked: str) -> None:
+        async for frame in gateway.frames("parrot", "SubscribeToTask", {"id": task_id}, {"A2A-Extensions": asked}):
+            frames.append(frame)
+            if all(frames for both in got.values() for frames in both):
+                (tmp_path / "sessions" / "mine" / "work" / "go").touch()
+
+    async with serving(tmp_path, RUNTIMES) as gateway:
+        with anyio.fail_after(30):
+            await make_agent(gateway, "parrot", "parrot")
+            async with streaming(gateway, prompt, agent="parrot", contextId="mine") as call:
+                await call.until(lambda call: len(call.frames) == 2)
+                async with anyio.create_task_group() as group:
+                    for asked, both in got.items():
+                        for frames in both:
+                            group.start_soon(read, frames, call.task["id"], asked)
+    full, plain = got[TOOL_EVENTS][0], got[OTHER][0]
+    assert [data["type"] for data in tools(full)] == ["tool_start", "tool_result"]
+    assert got == {TOOL_EVENTS: [full] * 2, OTHER: [[without_data(frame) for frame in full]] * 2}
+    assert tools(plain) == []
+
+
+async def test_a_stream_goes_on_as_the_request_that_resumes_it_asks(tmp_path: Path) -> None:
+    async def read(gateway: Client, asked: str) -> list[Frame]:
+        headers = {"Last-Event-ID": full[0].id, "A2A-Extensions": asked}
+        params = {"id": full[0].result["task"]["id"]}
         return [frame async for frame in gateway.frames("hello", "SubscribeToTask", params, headers)]
 
     async with serving(tmp_path) as gateway:
         with anyio.fail_after(30):
             full = [frame async for frame in gateway.stream("hello", PROMPT)]
-            task_id = full[0].result["task"]["id"]
-            plain = await read(gateway, full[0].id, "")
-            assert await read(gateway, full[0].id, TOOL_EVENTS) == full[1:]
-    assert [data["type"] for data in tools(full)] == ["tool_start", "tool_result"]
-    assert len(plain) == len(full) - 1
-    for mine, other in zip(plain, full[1:], strict=True):
-        expected = json.loads(json.dumps(other.data))
-        said = expected["result"].get("statusUpdate", {}).get("status", {}).get("message", {})
-        if said.pop("extensions", None):
-            del said["parts"][1:]
-        assert (mine.id, mine.data) == (other.id, expected)
+            assert await read(gateway, "") == [without_data(frame) for frame in full[1:]]
+            assert await read(gateway, TOOL_EVENTS) == full[1:]

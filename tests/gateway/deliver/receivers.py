@@ -61,6 +61,7 @@ class Receiver:
         self.statuses: list[int] = []
         self.status = 200  # when `statuses` is empty
         self.location = ""
+        self.retry_after = ""  # what /status asks for beside a failure
         self.release = threading.Event()
         self._breaks = True
         self._changed = threading.Condition()
@@ -104,7 +105,10 @@ class Receiver:
         return Response(status_code=200)
 
     async def _status(self, _: Request) -> Response:
-        return Response(status_code=self.statuses.pop(0) if self.statuses else self.status)
+        status = self.statuses.pop(0) if self.statuses else self.status
+        return Response(
+            status_code=status, headers={"Retry-After": self.retry_after} if status >= 300 and self.retry_after else {}
+        )
 
     async def _cut(self, _: Request) -> Response:
         async def body() -> AsyncIterator[bytes]:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import anyio
+import pytest
 
 from tests.gateway.deliver.gateways import deliveries, gateway, push
 from tests.gateway.deliver.receivers import Receiver, receiving
@@ -98,6 +100,36 @@ async def test_deliveries_are_listed_page_by_page_and_by_state(tmp_path: Path, r
         assert [page["webhooks"][0]["name"] for page in (first, second)] == ["c1", "c0"]
         assert second["next"] is None
         assert await check(client) == (True, "0 deliveries wait, 0 were given up")
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "seconds"),
+    [(503, "1800", 1800), (429, "999999999", 3600), (429, "9" * 400, 3600), (503, "Thu, 01 Jan 2099 00:00:00 GMT", 3600)],
+)
+async def test_a_busy_receiver_is_left_alone_as_long_as_it_asks(
+    tmp_path: Path, receiver: Receiver, status: int, asked: str, seconds: int
+) -> None:
+    """[PUSH-5]"""
+    receiver.status, receiver.retry_after = status, asked
+    async with gateway(tmp_path) as client:
+        await client.send("hello", "N=2", configuration=push(f"{receiver.url}/status"))
+        while not (found := (await client.owner("webhooks.deliveries"))["deliveries"][-1])["error"]:  # noqa: ASYNC110
+            await anyio.sleep(0.02)  # there is no event for a row
+    wait = datetime.fromisoformat(found["next_at"]) - datetime.fromisoformat(found["created_at"])
+    assert (found["state"], found["attempts"]) == ("pending", 1)
+    assert seconds <= wait.total_seconds() <= seconds + 60
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"), [(500, "1800"), (503, "soon"), (503, "-5"), (429, "Thu, 01 Jan 1970 00:00:00 GMT"), (429, "")]
+)
+async def test_what_asks_for_no_time_to_come_is_tried_again_as_ever(
+    tmp_path: Path, receiver: Receiver, status: int, asked: str
+) -> None:
+    receiver.statuses, receiver.retry_after = [status], asked
+    async with gateway(tmp_path) as client:
+        await client.send("hello", "N=2", configuration=push(f"{receiver.url}/status"))
+        await receiver.until_said(*TOLD)
 
 
 async def test_an_answer_that_breaks_off_is_no_answer(tmp_path: Path, receiver: Receiver) -> None:

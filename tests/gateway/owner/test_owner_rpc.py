@@ -58,6 +58,7 @@ async def test_a_body_that_is_too_large_is_answered_413(api: Api, announced: boo
         (b"\xff\xfe\xfd", -32700),
         (b'{"jsonrpc": "2.0", "id": 1, "method": "agent.list", "params": {"x": NaN}}', -32700),
         (b'{"jsonrpc": "2.0", "id": 1, "method": "agent.list", "params": {"x": "\\ud800"}}', -32700),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "agent.list", "params": {"x": "\xed\xa0\x80"}}', -32700),
         (b"[" * 101 + b"]" * 101, -32700),
         (b"[" * 100_000 + b"]" * 100_000, -32700),
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, -32700),
