@@ -126,12 +126,16 @@ class Callers:
             raise NotAllowed(f"Agent {name[:80]!r} answers only callers who sign in.", SIGN_IN)
         if agent is None or not may_call(principal, agent):
             raise NotFound(f"Agent {name[:80]!r} was not found.")
+        self.pace(principal)
+        return agent
+
+    def pace(self, principal: Principal) -> None:
+        """Count a request. Raises RateLimited."""
         if principal.requests_per_minute is not None:
             wait = self._buckets.take(principal.id, principal.requests_per_minute)
             if wait:
                 said = f"More than {principal.requests_per_minute} requests in a minute."
                 raise RateLimited(said, f"Try again in {wait} seconds.", wait)
-        return agent
 
     async def by_id(self, id: str) -> Principal:
         """The principal of that id, as it is now. Raises WrongKey for a caller who was revoked."""

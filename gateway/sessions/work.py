@@ -83,6 +83,7 @@ class Sessions:
     async def list(self, access: Access, asked: ListSessions) -> SessionPage:
         if access.principal.anonymous and not self.settings.lists_anonymously:
             raise NotAllowed("Sessions are listed only for callers who sign in.", SIGN_IN)
+        self.callers.pace(access.principal)
         return await self.log.database.read(lambda conn: views.page(conn, access.principal, asked))
 
     async def result(self, seen: Seen, wait: float) -> Result:

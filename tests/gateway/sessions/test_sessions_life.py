@@ -147,9 +147,7 @@ async def test_an_archived_session_is_read_only_for_good(tmp_path: Path) -> None
         for mode in ("auto", "queue", "steer"):
             answer = await api.ask("POST", f"/{session['id']}/messages", {"input": "x", "mode": mode})
             assert problem(answer) == (409, "session_archived")
-        over_a2a = await gateway.rpc(
-            "hello", "SendMessage", {"message": {**_message("x"), "contextId": session["id"]}}
-        )
+        over_a2a = await gateway.rpc("hello", "SendMessage", {"message": {**_message("x"), "contextId": session["id"]}})
         assert "archived" in over_a2a["error"]["message"]
         assert await api.post(f"/{session['id']}/archive") == archived
         assert await api.log(session["id"]) == log
