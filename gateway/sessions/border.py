@@ -78,11 +78,11 @@ def told(exc: Exception) -> dict[str, Any]:
     if isinstance(exc, HTTPException):  # of the router: no such path, or not this method
         return UsageError(f"{exc.detail}.", "See specs/session-api.md.").to_json() | _ROUTER.get(exc.status_code, {})
     incident = new_id("inc")
+    if isinstance(exc, Unavailable):
+        log_.error("request_failed", incident=incident, error=exc.message)
+        return Unavailable(f"The gateway is not available now (incident {incident}).", "Try again later.").to_json()
     log_.error("request_failed", incident=incident, exc_info=exc)
-    away = isinstance(exc, Unavailable)
-    said = "The gateway is not available now." if away else "The gateway could not answer."
-    kind = Unavailable if away else SwitchboardError
-    return kind(f"{said} (incident {incident})", "Try again later.").to_json()
+    return SwitchboardError(f"The gateway could not answer (incident {incident}).", "Try again later.").to_json()
 
 
 _ROUTER = {404: {"code": "not_found"}, 405: {"code": "method_not_allowed"}}

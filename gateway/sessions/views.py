@@ -193,4 +193,6 @@ def _parsed(cursor: str) -> tuple[int, str]:
         created_at = int(at)
     except (ValueError, binascii.Error) as exc:
         raise InvalidParams(f"{cursor[:80]!r} is not a cursor.", "Give what the last page said as next.") from exc
-    return max(min(created_at, 2**62), 0), id
+    if not 0 <= created_at < 2**62:
+        raise InvalidParams(f"{cursor[:80]!r} is not a cursor.", "Give what the last page said as next.")
+    return created_at, id
