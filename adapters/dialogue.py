@@ -54,6 +54,10 @@ class Turn:
     `native_session` is the runtime's own id to resume (None: a new conversation); `new_session` is the UUID to choose
     where the runtime lets us. `model` is the vendor's model id without the provider. `memory` is what the dialogue
     asked to be remembered of earlier turns (see `Dialogue.memory`).
+
+    `parts` and `metadata` are the caller's message in A2A's JSON, `context_id` and `task_id` where it belongs. `references`
+    are tasks it points to, {task_id, state, text}: a bit of what each answered, or nulls for one the caller does not
+    have. Runtimes that are not `structured` get all they need of these in `prompt`.
     """
 
     prompt: str
@@ -64,6 +68,12 @@ class Turn:
     system_prompt: str | None = None
     mcp_servers: tuple[Mapping[str, Any], ...] = ()
     memory: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[Mapping[str, Any], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    message_id: str = ""
+    context_id: str = ""
+    task_id: str = ""
+    references: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

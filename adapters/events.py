@@ -15,11 +15,12 @@ Bodies, all JSON:
     notice {kind, text}                retries, warnings, stderr worth keeping
     raw {line, reason}                 a line nobody knows: kept, counted, never fatal
     error_detail {category, text}      the vendor's own error text
-    done {yield_reason, error: null | {category, retryable, message}}
+    done {yield_reason, error: null | {category, retryable, message}, message?, direct?}   message: parts told with the end
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -47,6 +48,7 @@ EventType = Literal[
 YieldReason = Literal[
     "completed",
     "needs_input",
+    "needs_auth",
     "deadline_exceeded",
     "budget_exceeded",
     "max_turns",
@@ -174,6 +176,11 @@ def ask(question: str) -> Event:
     return Event("ask", "user", {"question": question})
 
 
+def status(text: str) -> Event:
+    """What the agent does now, in words for the caller."""
+    return Event("system", "progress", {"text": text})
+
+
 def usage(
     *,
     input_tokens: int = 0,
@@ -207,8 +214,18 @@ def error_detail(category: ErrorCategory, text: str) -> Event:
     return Event("error_detail", "internal", {"category": category, "text": text})
 
 
-def done(reason: YieldReason, category: ErrorCategory | None = None) -> Event:
+def done(
+    reason: YieldReason,
+    category: ErrorCategory | None = None,
+    *,
+    told: Sequence[Mapping[str, Any]] = (),
+    direct: bool = False,
+) -> Event:
+    """The end of a turn. `told`: parts the caller is told with it; with `direct` they are the answer, without a task."""
     error = None
     if category is not None:
         error = {"category": category, "retryable": category in RETRYABLE, "message": NEUTRAL[category]}
-    return Event("done", "user", {"yield_reason": reason, "error": error}, actor="system")
+    body: dict[str, Any] = {"yield_reason": reason, "error": error}
+    if told:
+        body |= {"message": [dict(part) for part in told], **({"direct": True} if direct else {})}
+    return Event("done", "user", body, actor="system")

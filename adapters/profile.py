@@ -21,6 +21,8 @@ class Capabilities:
     steer: bool = False  # takes a message while it works
     interrupt: bool = False  # stops a turn and lives on, or at least ends it in its own words
     mcp: bool = False
+    structured: bool = False  # is told parts, metadata and references as they are, not only the prompt
+    direct: bool = False  # may answer by a message alone, without a task
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Launch:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    sees: tuple[str, ...] = ()  # what it reads beside its own package, for a sandbox
     keep_stdin: bool = False  # two-way: stdin stays open after `start`; otherwise it is closed
 
 

@@ -20,15 +20,17 @@ BUILT_IN = {
     "acp": "adapters.runtimes.acp.profile",
     "rehearsal": "adapters.runtimes.rehearsal.profile",
 }
+FOR_TESTS = {"conformance": "adapters.runtimes.conformance.profile"}
 GROUP = "switchboard.runtimes"
 
 logger = logging.getLogger(__name__)
 
 
 @cache
-def profiles() -> dict[str, Profile]:
-    """Every runtime by name, built-in ones first."""
-    found = {name: import_module(module).PROFILE for name, module in BUILT_IN.items()}
+def profiles(*, conformance: bool = False) -> dict[str, Profile]:
+    """Every runtime by name, built-in ones first; the one for conformance tests only where it is asked for."""
+    modules = BUILT_IN | (FOR_TESTS if conformance else {})
+    found = {name: import_module(module).PROFILE for name, module in modules.items()}
     for point in entry_points(group=GROUP):
         profile = _load(point)
         if profile is not None:
@@ -42,7 +44,7 @@ def _load(point: object) -> Profile | None:
     except Exception:
         logger.exception("the runtime plug-in %r could not be loaded", point)
         return None
-    if not isinstance(profile, Profile) or profile.name in BUILT_IN:
+    if not isinstance(profile, Profile) or profile.name in BUILT_IN | FOR_TESTS:
         logger.warning("the runtime plug-in %r is no Profile of a new name and was left out", point)
         return None
     return profile

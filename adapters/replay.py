@@ -196,15 +196,16 @@ def _exit(meta: Mapping[str, Any]) -> Exit:
 
 
 def main(argv: list[str] | None = None) -> int:
+    known = profiles(conformance=True)
     parser = argparse.ArgumentParser(prog="switchboard runtimes replay", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("runtime", help=", ".join(sorted(profiles())))
+    parser.add_argument("runtime", help=", ".join(sorted(known)))
     parser.add_argument("--mode", help="which way of speaking to the runtime; default: the runtime's own default")
     parser.add_argument("--meta", required=True, type=Path, help="FILE.meta.json of the recording")
     parser.add_argument("stdout", type=Path, help="FILE.stdout.jsonl of the recording")
     args = parser.parse_args(argv)
-    profile = profiles().get(args.runtime)
+    profile = known.get(args.runtime)
     if profile is None:
-        parser.error(f"unknown runtime {args.runtime!r}; choose one of: {', '.join(sorted(profiles()))}")
+        parser.error(f"unknown runtime {args.runtime!r}; choose one of: {', '.join(sorted(known))}")
     if args.mode not in (None, *profile.modes):
         parser.error(f"runtime {args.runtime!r} has no mode {args.mode!r}; choose one of: {', '.join(profile.modes)}")
     try:

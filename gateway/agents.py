@@ -61,6 +61,7 @@ class Agents:
             env=makeup.env,
             command=tuple(makeup.command),
             mcp_servers=tuple(makeup.mcp_servers),
+            placement=makeup.placement,
         )
 
     async def welcome(self, profiles: Mapping[str, Profile]) -> str | None:

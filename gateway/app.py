@@ -61,6 +61,7 @@ from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.retention.keeper import Keeper
 from gateway.sessions.access import Gate
 from gateway.sessions.destinations import Hooks
 from gateway.sessions.routes import routes as session_routes
@@ -73,7 +74,7 @@ log_ = structlog.get_logger("switchboard")
 
 def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None) -> Starlette:
     """The gateway as an ASGI application; API and worker in one. Raises SwitchboardError if it cannot be set up."""
-    runtimes = runtimes if runtimes is not None else profiles()
+    runtimes = runtimes if runtimes is not None else profiles(conformance=settings.conformance)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.database)
     secrets = load_secrets(settings)
@@ -106,6 +107,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         fix = "See: switchboard webhooks deliveries --state dead"
         return Check("webhooks", not dead, f"{waiting} deliveries wait, {dead} were given up", fix, required=False)
 
+    keeper = Keeper(database, settings, tasks.freeze)
     owner = Owner(
         database=database,
         settings=settings,
@@ -127,6 +129,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)
+                group.start_soon(keeper.run)
                 group.start_soon(watch, log)
                 async with grpc:
                     yield

@@ -11,7 +11,6 @@
     │   ├── Busy              a session that works
     │   ├── NothingRuns       nothing to steer or to interrupt
     │   └── KeyReused         an idempotency key that stands for another request
-    ├── CursorGone            events that are no longer kept
     ├── NotAllowed            no key
     │   └── WrongKey          a key or token that does not hold
     ├── OutOfScope            a token that is for less
@@ -93,10 +92,6 @@ class KeyReused(Conflict):
     code = "key_reused"
 
 
-class CursorGone(SwitchboardError):
-    code = "cursor_gone"
-
-
 class NotAllowed(SwitchboardError):
     code = "not_allowed"
 
@@ -142,7 +137,6 @@ TABLE: dict[str, Codes] = {
     "session_archived": Codes(-32011, 409, 1),
     "session_busy": Codes(-32011, 409, 1),
     "nothing_running": Codes(-32011, 409, 1),
-    "cursor_gone": Codes(-32010, 410, 1),
     "key_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
     "out_of_scope": Codes(-32012, 403, 4),

@@ -50,6 +50,14 @@ class Settings(BaseSettings):
     webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
     webhook_backoff_seconds: float = Field(5, gt=0, description="Pause after the first failed try; it doubles, to an hour.")
     webhook_concurrency: int = Field(64, ge=1, le=1024, description="Deliveries that are made at the same time.")
+    retention_days: float = Field(
+        0,
+        ge=0,
+        description="Events of sessions that closed so many days ago go from the database into the archive. 0: never.",
+    )
+    archive_dir: Path | None = Field(
+        None, description="Where the archive is; one directory for all gateways. Default: `archive` in the data directory."
+    )
     oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
@@ -74,6 +82,9 @@ class Settings(BaseSettings):
         ge=0,
         le=3650,
         description="How long the public half of a rotated card key stays published, so that old cards verify.",
+    )
+    conformance: bool = Field(
+        False, description="Offer the runtime `conformance`, the agent that public conformance kits for A2A expect. Tests only."
     )
     log_json: bool | None = Field(None, description="Log as JSON lines. Default: only where stderr is no terminal.")
     log_level: str = Field("info", description="debug, info, warning or error.")
@@ -119,6 +130,10 @@ class Settings(BaseSettings):
     @property
     def card_key_file(self) -> Path:
         return self.data_dir / "cards.key"
+
+    @property
+    def archive_files(self) -> Path:
+        return self.archive_dir or self.data_dir / "archive"
 
     @property
     def sessions_dir(self) -> Path:

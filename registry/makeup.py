@@ -37,6 +37,7 @@ class Makeup:
     env: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
     mcp_servers: list[dict[str, Any]] = field(default_factory=list)
+    placement: str = "local"  # where it runs: see rules.PLACEMENTS
     public: bool = True  # False: only callers who sign in, and are told of it
     extended: dict[str, Any] | None = None  # {description, skills} for callers who signed in
 

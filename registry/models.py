@@ -50,6 +50,7 @@ class AgentVersion(SQLModel, table=True):
     env: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))  # NAME -> sealed value
     command: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     mcp_servers: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    placement: str = Field(default="local", sa_column=Column(Text, nullable=False, server_default="local"))
     public: bool = True
     # {description, skills}: what the card shows to signed-in callers besides
     extended: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))

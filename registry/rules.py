@@ -71,6 +71,7 @@ class RuntimeFacts:
 
 MAX_PROMPT = 2**20  # bytes
 MAX_ENV_VALUE = 32 * 1024
+PLACEMENTS = ("local", "sandboxed")  # processes of the gateway's user; the same inside bubblewrap
 LIMITS: dict[str, type] = {"turn_seconds": float, "stall_seconds": float, "max_turns": int}
 _RESERVED_NAMES = """
     admin agent agents api card chat console default directory doctor health healthz live me metrics models new none
@@ -114,6 +115,7 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_unique("MCP server", [server["name"] for server in makeup.mcp_servers])
     check_limits(makeup.limits)
     check_command(makeup.command, runtime)
+    check_placement(makeup.placement)
     if makeup.mcp_servers and (makeup.mode or runtime.default_mode) not in runtime.mcp_modes:
         warnings.append(f"Runtime {runtime.name!r} cannot use MCP servers in this mode; they are left out.")
     return warnings
@@ -239,6 +241,11 @@ def check_command(command: list[str], runtime: RuntimeFacts) -> None:
         raise Invalid(f"Runtime {runtime.name!r} takes no command; {command[0]!r} was given.", "Leave command out.")
     if any(not word or "\x00" in word for word in command[:1]) or any("\x00" in word for word in command):
         raise Invalid(f"The command {command!r} has an empty program or a NUL character.", "Correct it.")
+
+
+def check_placement(placement: str) -> None:
+    if placement not in PLACEMENTS:
+        raise Invalid(f"An agent cannot be placed {placement[:100]!r}.", f"Choose one of: {listed(PLACEMENTS)}.")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -6,8 +6,9 @@ transport tells the same story.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -35,24 +36,27 @@ from gateway.a2a.extension import TOOL_EVENTS
 from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
 from gateway.a2a.repeats import Repeats, digest_of
-from gateway.a2a.stream import TaskStream, ends
+from gateway.a2a.stream import TaskStream, ends, reply_to
 from gateway.a2a.tasks import Caller, Tasks
-from gateway.a2a.translate import Json, task_json, user_message
+from gateway.a2a.translate import Json, direct_message, task_json, user_message
 from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
 from gateway.errors import Conflict, KeyReused, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
 from gateway.idempotency import Once
 from gateway.log.rows import Position
+from gateway.log.snapshot import SNAPSHOT
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import TERMINAL, Accepted
-from gateway.turns.spec import Inbound, Mode, prompt_of
+from gateway.turns.spec import Inbound, prompt_of
 
 MAX_PAGE = 100
 PAGE = 50
 MAX_PARTS = 1000
+MAX_REFERENCES = 20
+MAX_ID = 128
 NO_CONTEXT = "\0"  # for anonymous callers, who share a name and nothing else: without a context they list nothing
 
 Within = Callable[[Connection, Accepted], object]
@@ -73,8 +77,12 @@ class Handler(RequestHandler):
     @validate_request_params
     async def on_message_send(self, params: pb.SendMessageRequest, context: ServerCallContext) -> pb.Task | pb.Message:
         with _a2a_errors():
-            accepted, _ = await self._accept(params, context)
-            if not params.configuration.return_immediately:
+            waits = not params.configuration.return_immediately
+            accepted, _ = await self._accept(params, context, waits=waits)
+            if accepted.direct and (reply := await reply_to(self.log, accepted)):
+                made: pb.Message = ParseDict(direct_message(reply), pb.Message())
+                return made
+            if waits:
                 await self._until_done(accepted)
             found = await self.tasks.get(_caller(context), accepted.task_id)
             return _task(found.task, _history(params.configuration))
@@ -89,9 +97,10 @@ class Handler(RequestHandler):
             last = _last_event_id(context)
             if last is not None:
                 return await self._continued(params, context, last)
-            accepted, body = await self._accept(params, context)
+            accepted, body = await self._accept(params, context, waits=True)
             at = Position(accepted.seq)
             stream = TaskStream(self.log, self.tasks, accepted.task_id, accepted.session_id, at)
+            stream.undecided = accepted if accepted.direct else None
             stream.tools = _tools(context)
             if params.message.task_id or not accepted.batch.rows:
                 stream.first = await self.tasks.at(accepted.task_id, accepted.seq)
@@ -217,11 +226,16 @@ class Handler(RequestHandler):
 
     # --
 
-    async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext) -> tuple[Accepted, Json]:
-        """What came of a message, and its body; one that was sent before under its key is not stored again."""
+    async def _accept(self, params: pb.SendMessageRequest, context: ServerCallContext, *, waits: bool) -> tuple[Accepted, Json]:
+        """What came of a message, and its body; one that was sent before under its key is not stored again.
+
+        Who `waits` takes a message for an answer, unless it names a task or wants one pushed.
+        """
         face, principal, digest = context.state["face"], _principal(context), digest_of(params)
         once = self.repeats.once(params, digest, context)
+        pushed = params.configuration.HasField("task_push_notification_config")
         new = self._inbound(params.message, digest)
+        new = replace(new, direct=waits and not new.task_id and not pushed)
         try:
             accepted = await self.repeats.find(once) if once else None
             if accepted is None:
@@ -240,8 +254,10 @@ class Handler(RequestHandler):
             sent = await self.repeats.sent(params, digest, self.repeats.once(params, digest, context), _caller(context))
         except KeyReused as exc:
             raise _refused(context, exc) from exc
-        stream = await self._resumed(context, sent.task_id, last)
-        stream.over = await self._told(sent, last)
+        if not await self._told(sent, last):
+            return await self._resumed(context, sent.task_id, last)
+        stream = TaskStream(self.log, self.tasks, sent.task_id, sent.session_id, last)
+        stream.over = True
         return stream
 
     async def _told(self, sent: Accepted, last: Position) -> bool:
@@ -282,10 +298,17 @@ class Handler(RequestHandler):
         parts = tuple(_part(part) for part in message.parts)
         self._check_text(prompt_of([{"parts": parts}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
-        # A message joins what runs in its own task, and in no other.
-        mode: Mode = "auto" if message.task_id else "queue"
-        context_id, task_id = message.context_id or None, message.task_id or None
-        return Inbound(parts, message.message_id, context_id, task_id, metadata, digest, mode)
+        _check_references(message.reference_task_ids)
+        return Inbound(
+            parts=parts,
+            message_id=message.message_id,
+            context_id=message.context_id or None,
+            task_id=message.task_id or None,
+            metadata=metadata,
+            reference_task_ids=tuple(message.reference_task_ids),
+            digest=digest,
+            mode="auto" if message.task_id else "queue",  # a message joins what runs in its own task, and in no other
+        )
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
@@ -297,7 +320,7 @@ class Handler(RequestHandler):
     async def _until_done(self, accepted: Accepted) -> None:
         async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
             for row in batch.rows:
-                if ends(row, accepted.task_id):
+                if row.type == SNAPSHOT or ends(row, accepted.task_id):
                     return
 
 
@@ -353,6 +376,13 @@ def _part(part: pb.Part) -> Json:
     if kind not in ("text", "data"):
         raise ContentTypeNotSupportedError(f"This agent takes text and data parts, no {kind} parts.")
     return _json(part)
+
+
+def _check_references(ids: Sequence[str]) -> None:
+    if len(ids) > MAX_REFERENCES:
+        raise InvalidParamsError(f"The message refers to {len(ids)} tasks; at most {MAX_REFERENCES} are taken.")
+    if any(not id or len(id) > MAX_ID or "\0" in id for id in ids):
+        raise InvalidParamsError(f"A referenceTaskId is 1 to {MAX_ID} characters without NUL.")
 
 
 def _json(message: Any) -> Json:

@@ -113,7 +113,7 @@ def _key(params: pb.SendMessageRequest, context: ServerCallContext) -> str:
     return key
 
 
-_KEPT = ("session_id", "task_id", "turn_id", "seq", "at")
+_KEPT = ("session_id", "task_id", "turn_id", "seq", "at", "direct")
 
 
 def _accepted(found: dict[str, Any]) -> Accepted:

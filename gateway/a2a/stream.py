@@ -1,7 +1,8 @@
 """The two streaming methods: a task's events as SSE, from a position on, each frame with `id: <seq>`.
 
 A frame is what the transport wants (a2a.framing) around a result; the result is encoded once per event and shared by
-all who read it. A batch goes out in one write. `Last-Event-ID` continues exactly after that event.
+all who read it. A batch goes out in one write. `Last-Event-ID` continues exactly after that event; where that is in the
+archive already, by the whole task, which has ended.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from dataclasses import dataclass, field
 from sse_starlette.sse import EventSourceResponse
 
 from gateway.a2a.framing import PLAIN, Framing, dumps
-from gateway.a2a.tasks import Tasks
-from gateway.a2a.translate import Json, artifact_id, depends_on_tools, final_updates, update_of
+from gateway.a2a.tasks import Found, Tasks
+from gateway.a2a.translate import Json, artifact_id, depends_on_tools, direct_message, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
+from gateway.log.snapshot import SNAPSHOT
 from gateway.log.store import Log
 from gateway.log.tail import tail
+from gateway.turns.queue import Accepted
 
 PING_SECONDS = 15
 
@@ -40,6 +43,7 @@ class TaskStream:
         self.task_id, self.session_id, self.after = task_id, session_id, after
         self.first: Json | None = None  # the task, sent before its updates
         self.begun: set[str] = set()  # artifacts of which the reader has a piece already
+        self.undecided: Accepted | None = None  # a message that may be answered by one alone, without a task
         self.live = True  # False for a task that rests: who has read its end already must not wait for another
         self.over = False  # it has been told to its end
         self.tools = False  # the reader activated the extension of tool events
@@ -51,20 +55,33 @@ class TaskStream:
 
     async def sse(self, framing: Framing) -> AsyncIterator[bytes]:
         """SSE frames, a batch of events at a time; ends with the task."""
-        if self.first is not None:
-            first = dumps({"task": self.first})
+        opening, seq = await self._opening()
+        if opening is not None:
+            first = dumps(opening)
             first = framing.convert(first) if framing.convert else first
-            yield b"id: %d\n" % self.after.seq + framing.head + first + framing.tail
+            yield b"id: %d\n" % seq + framing.head + first + framing.tail
+            if "message" in opening:
+                return
         async for told in self._told(framing):
             yield framing.head.join(told.between)
 
     async def updates(self) -> AsyncIterator[Json]:
         """The same as JSON values, for the SDK's own transports."""
-        if self.first is not None:
-            yield {"task": self.first}
+        opening, _ = await self._opening()
+        if opening is not None:
+            yield opening
+            if "message" in opening:
+                return
         async for told in self._told(PLAIN):
             for result in told.results:
                 yield json.loads(result)
+
+    async def _opening(self) -> tuple[Json | None, int]:
+        """What comes first, and its id: the task, or a message that is all there will be."""
+        reply = await reply_to(self._log, self.undecided) if self.undecided else None
+        if reply is not None:
+            return {"message": direct_message(reply)}, reply.seq
+        return (None if self.first is None else {"task": self.first}), self.after.seq
 
     async def _told(self, framing: Framing) -> AsyncIterator[Told]:
         if self.over:
@@ -84,16 +101,23 @@ class TaskStream:
         """What a batch tells to those who read this task in this form, and have the same pieces already."""
         told, frames = Told(begun=set(self.begun)), []
         for row in batch.rows:
-            if row.task_id != self.task_id or row.sub:
+            kept = await self._kept(batch, row) if row.type == SNAPSHOT else None
+            if kept is None and (row.task_id != self.task_id or row.sub):
                 continue
-            results = [_converted(batch, framing, result) for result in await self._results(batch, row, told.begun)]
-            frames += [(row.seq if index == len(results) else None, result) for index, result in enumerate(results, 1)]
+            made = [dumps({"task": kept.task})] if kept else await self._results(batch, row, told.begun)
+            results, seq = [_converted(batch, framing, result) for result in made], kept.position.seq if kept else row.seq
+            frames += [(seq if index == len(results) else None, result) for index, result in enumerate(results, 1)]
             told.results += results
-            told.ended = ends(row, self.task_id)
+            told.ended = kept is not None or ends(row, self.task_id)
             if told.ended:
                 break
         told.between = _between(frames, framing)
         return told
+
+    async def _kept(self, batch: Batch, row: Row) -> Found | None:
+        """The task, where a snapshot stands for events of it that the reader does not have."""
+        kept = await self._tasks.kept(self.task_id, row.seq)
+        return kept if kept and batch.before < kept.position else None
 
     async def _results(self, batch: Batch, row: Row, begun: set[str]) -> list[bytes]:
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in begun:
@@ -117,6 +141,17 @@ class TaskStream:
 def ends(row: Row, task_id: str) -> bool:
     """Whether a task's stream ends with an event."""
     return row.type == "done" and row.task_id == task_id and bool(json.loads(row.body).get("final", True))
+
+
+async def reply_to(log: Log, accepted: Accepted) -> Row | None:
+    """The answer by a message alone; None as soon as the agent does anything else, and once it is archived."""
+    async for batch in tail(log, accepted.session_id, Position(accepted.seq)):
+        for row in batch.rows:
+            if row.type == SNAPSHOT:
+                return None
+            if row.task_id == accepted.task_id and row.sub == 0 and row.type != "turn_started":
+                return row if direct_message(row) else None
+    return None
 
 
 def _between(frames: Sequence[tuple[int | None, bytes]], framing: Framing) -> list[bytes]:

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound, Unavailable
-from gateway.log.models import EventRow, Task
+from gateway.log.models import ANSWERED, EventRow, Task
 from gateway.log.rows import Position
 from gateway.log.store import read
 
@@ -76,17 +76,23 @@ class Tasks:
     async def at(self, task_id: str, seq: int) -> Json:
         """The task as it was right after its event `seq`."""
 
-        def op(conn: Connection) -> tuple[Json, bool]:
-            row = conn.execute(select(_task).where(_task.c.id == task_id)).one()
-            if row.snapshot is not None and row.snapshot_seq == seq:
-                return row.snapshot, False
-            fold, _ = _fold(conn, row, seq)
-            return fold.task, _worth_keeping(row, seq)
-
-        task, keep = await self._database.read(op)
+        task, keep = await self._database.read(lambda conn: _at(conn, task_id, seq))
         if keep:
             await self._keep(task, seq)
         return task
+
+    async def kept(self, task_id: str, floor: int) -> Found | None:
+        """The task as it was kept, if its events up to `floor` went into the archive."""
+        query = select(_task).where(_task.c.id == task_id, _task.c.first_seq <= floor, _task.c.snapshot.is_not(None))
+        row = await self._database.read(lambda conn: conn.execute(query).first())
+        return None if row is None else Found(row.snapshot, row.state, row.session_id, Position(row.snapshot_seq))
+
+    async def freeze(self, session_id: str) -> None:
+        """Keep the folds of all tasks of a session that rest: its events are about to go."""
+        unkept = select(_task.c.id, _task.c.snapshot_seq).where(_task.c.session_id == session_id, _task.c.snapshot.is_(None))
+        for row in await self._database.read(lambda conn: conn.execute(unkept.where(_task.c.state.not_in(ACTIVE))).all()):
+            task = await self._database.read(lambda conn, row=row: _at(conn, row.id, row.snapshot_seq)[0])  # type: ignore[misc]
+            await self._database.write(lambda conn, row=row, task=task: _keep(conn, task, row.snapshot_seq))  # type: ignore[misc]
 
     async def _keep(self, task: Json, seq: int) -> None:
         with suppress(Unavailable):  # it saves the next reader the fold, no more
@@ -97,6 +103,7 @@ class Tasks:
     ) -> tuple[list[Json], str, int]:
         """(tasks newest first, the next page's token or "", how many there are in all)."""
         where: list[ColumnElement[bool]] = [_task.c.agent_id == caller.agent_id, _task.c.principal == caller.principal]
+        where.append(_task.c.state != ANSWERED)
         if context_id:
             where.append(_task.c.session_id == context_id)
         if state:
@@ -112,7 +119,7 @@ class Tasks:
 
 def _row(conn: Connection, caller: Caller, task_id: str) -> Any:
     mine = (_task.c.id == task_id, _task.c.agent_id == caller.agent_id, _task.c.principal == caller.principal)
-    row = conn.execute(select(_task).where(*mine)).first()
+    row = conn.execute(select(_task).where(*mine, _task.c.state != ANSWERED)).first()
     if row is None:
         raise NotFound(f"Task {task_id[:80]!r} was not found.")
     return row
@@ -145,6 +152,15 @@ def _folded(conn: Connection, row: Any) -> Found:
         return Found(fold.task, row.state, row.session_id, position)
     task = row.snapshot or _fold(conn, row, row.snapshot_seq)[0].task
     return Found(task, row.state, row.session_id, Position(row.snapshot_seq))
+
+
+def _at(conn: Connection, task_id: str, seq: int) -> tuple[Json, bool]:
+    """A task as it was after `seq`, and whether that is worth keeping."""
+    row = conn.execute(select(_task).where(_task.c.id == task_id)).one()
+    if row.snapshot is not None and row.snapshot_seq == seq:
+        return row.snapshot, False
+    fold, _ = _fold(conn, row, seq)
+    return fold.task, _worth_keeping(row, seq)
 
 
 def _worth_keeping(row: Any, seq: int) -> bool:

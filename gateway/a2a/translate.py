@@ -2,8 +2,10 @@
 
     chunk                    -> artifactUpdate, appended to the turn's artifact
     tool_start, tool_result  -> statusUpdate(working): a text part for people, a data part for machines that asked for it
+    system                   -> statusUpdate(working) with what the agent says of its work
     artifact                 -> artifactUpdate
-    done                     -> the whole artifact once more, then the final statusUpdate (made from the folded task)
+    done                     -> the whole artifact once more, then the final statusUpdate (made from the folded task);
+                                or, when it is the whole answer (`direct`), a message
 Deliberate: nothing here depends on who reads but for the extension of tool events, which a caller activates or not; so at
 most two encodings of an event serve all subscribers.
 """
@@ -31,15 +33,17 @@ STATES = {
     "submitted": "TASK_STATE_SUBMITTED",
     "working": "TASK_STATE_WORKING",
     "input_required": "TASK_STATE_INPUT_REQUIRED",
+    "auth_required": "TASK_STATE_AUTH_REQUIRED",
     "completed": "TASK_STATE_COMPLETED",
     "failed": "TASK_STATE_FAILED",
     "canceled": "TASK_STATE_CANCELED",
     "rejected": "TASK_STATE_REJECTED",
 }
-_TOOL_EVENTS = ("tool_start", "tool_result", "system")
+_TOOL_EVENTS = ("tool_start", "tool_result")
 _STATE_OF_REASON = {
     "completed": "completed",
     "needs_input": "input_required",
+    "needs_auth": "auth_required",
     "canceled": "canceled",
     "rejected": "rejected",
 }
@@ -65,6 +69,8 @@ def update_of(row: Row, *, first: bool = False, tools: bool = False) -> Json | N
             made = _artifact(row, _file_id(row, body["name"]), body["name"], _parts(body["parts"]), append=body["append"])
             made["artifactUpdate"]["lastChunk"] = body["last"]
             return made
+        case "system":
+            return _status(row, "working", _message(row, [{"text": json.loads(row.body)["text"]}]))
         case type if type in _TOOL_EVENTS:
             return _status(row, "working", _tool_message(row, tools))
     return None
@@ -87,7 +93,18 @@ def user_message(body: Json, task_id: str, context_id: str) -> Json:
     """A stored `message` as an A2A Message."""
     message = {"messageId": body["message_id"], "role": "ROLE_USER", "parts": body["parts"]}
     message |= {"taskId": task_id, "contextId": context_id}
+    if body.get("reference_task_ids"):
+        message["referenceTaskIds"] = body["reference_task_ids"]
     return message | ({"metadata": body["metadata"]} if body.get("metadata") else {})
+
+
+def direct_message(row: Row) -> Json | None:
+    """The agent's Message, if the row is an answer by a message alone."""
+    body = json.loads(row.body) if row.type == "done" else {}
+    if not body.get("direct"):
+        return None
+    ids = {"messageId": row.id, "contextId": row.session_id}
+    return {**ids, "role": "ROLE_AGENT", "parts": _parts(body["message"])}
 
 
 def task_json(task_id: str, session_id: str, state: str, at: int, history: list[Json]) -> Json:
@@ -152,7 +169,9 @@ class Fold:
         message = None
         if body["error"] is not None:
             message = _message(row, [_error_text(body["error"]), {"data": body["error"]}])
-        elif body["yield_reason"] == "needs_input" and self._question:
+        elif body.get("message"):
+            message = _message(row, _parts(body["message"]))
+        elif body["yield_reason"] in ("needs_input", "needs_auth") and self._question:
             message = _message(row, [{"text": self._question}])
         self._set(row, _STATE_OF_REASON.get(body["yield_reason"], "failed"), message)
 
@@ -219,10 +238,8 @@ def _tool_message(row: Row, tools: bool) -> Json:
 def _readable(type: str, body: Json) -> str:
     if type == "tool_start":
         return str(body["title"])
-    if type == "tool_result":
-        failed = f"Failed with exit code {body['exit_code']}" if body["exit_code"] else "Failed"
-        return failed if body["is_error"] else "Done"
-    return str(body.get("text", ""))
+    failed = f"Failed with exit code {body['exit_code']}" if body["exit_code"] else "Failed"
+    return failed if body["is_error"] else "Done"
 
 
 def _error_text(error: Json) -> Json:

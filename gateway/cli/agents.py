@@ -41,6 +41,7 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--icon-url", metavar="URL", help="A picture of the agent; stands on the card."),
         click.option("--command", metavar="COMMANDLINE", help="What to start, for the runtime acp."),
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the runtime; K alone takes it from here."),
+        click.option("--placement", type=click.Choice(["local", "sandboxed"]), help="Where it runs: see specs/placement.md."),
         click.option("--public/--private", default=None, help="Open to everybody, or only to callers who sign in."),
     )
     for option in reversed(options):

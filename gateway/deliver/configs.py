@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from gateway.clock import new_id, now_us
 from gateway.deliver.models import Destination, Outbox
 from gateway.errors import Conflict, NotFound
-from gateway.log.models import Task
+from gateway.log.models import ANSWERED, Task
 from registry.secrets import Secrets
 
 MAX_CONFIGS = 10  # of one task
@@ -95,7 +95,7 @@ def remove(conn: Connection, agent_id: str, principal: str, task_id: str, name: 
 
 def _task_of(conn: Connection, agent_id: str, principal: str, task_id: str) -> str:
     mine = (_task.c.id == task_id, _task.c.agent_id == agent_id, _task.c.principal == principal)
-    session_id: Any = conn.execute(select(_task.c.session_id).where(*mine)).scalar()
+    session_id: Any = conn.execute(select(_task.c.session_id).where(*mine, _task.c.state != ANSWERED)).scalar()
     if session_id is None:
         raise NotFound(f"Task {task_id!r} was not found.")
     return str(session_id)

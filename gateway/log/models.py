@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Text, false, text
 from sqlmodel import Field, SQLModel
 
+ANSWERED = "answered"  # the state of a task whose whole answer was a message: for callers there is none
+
 _POS = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only INTEGER PRIMARY KEY by itself
 
 
@@ -26,6 +28,8 @@ class Session(SQLModel, table=True):
     principal: str
     status: str = "queued"  # queued, running, awaiting_input, idle, failed, archived
     fence: int = 0
+    # The last event that went from the log into the archive.
+    floor_seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     # What the runtime wants remembered, by runtime: {"claude": {"native_session": id, "memory": {...}}}
     native: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     meta: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # the caller's own
@@ -47,7 +51,8 @@ class Task(SQLModel, table=True):
     session_id: str = Field(index=True)
     agent_id: str
     principal: str
-    state: str = "submitted"  # submitted, working, input_required, completed, failed, canceled, rejected
+    # submitted, working, input_required, auth_required, completed, failed, canceled, rejected; answered
+    state: str = "submitted"
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     first_seq: int = 0  # where in the session's log the task begins

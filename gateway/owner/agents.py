@@ -14,6 +14,7 @@ from registry import repo, rules
 from registry.makeup import Makeup
 from registry.repo import AgentRecord
 
+UNSANDBOXED = "The agent runs UNSANDBOXED: its commands may do whatever the gateway's own user may do."
 IN_FLIGHT = ("queued", "running", "awaiting_input")
 _SESSION = Session.__table__  # type: ignore[attr-defined]
 
@@ -63,6 +64,8 @@ def warnings(owner: Owner, agent: AgentRecord, in_flight: int = 0) -> list[str]:
     if keys:
         mend = f"Run: switchboard agent update {agent.name} --env {keys[0]}=..."
         out.append(f"Neither the agent nor the gateway has {' or '.join(keys)}. {mend}")
+    if agent.makeup.placement == "local" and (profile.providers or profile.takes_command):
+        out.append(f"{UNSANDBOXED} Run: switchboard agent update {agent.name} --placement sandboxed")
     if not agent.makeup.description:
         out.append(f"Callers read no description. Run: switchboard agent update {agent.name} --description ...")
     if in_flight:

@@ -17,6 +17,7 @@ import anyio.to_thread
 from anyio.abc import Process
 from sqlalchemy import text
 
+from adapters.launch import sandbox
 from adapters.profile import Profile, parse_version
 from gateway.clock import now_us
 from gateway.errors import SwitchboardError
@@ -116,6 +117,7 @@ async def doctor(owner: Owner) -> list[Check]:
     checks = await anyio.to_thread.run_sync(_machine, owner)
     checks.append(await _database(owner))
     checks.append(_public_url(owner))
+    checks.append(await _sandbox(owner))
     checks += await _runtimes(owner)
     for more in owner.more_checks:
         checks.append(await more())
@@ -184,6 +186,15 @@ def _public_url(owner: Owner) -> Check:
     if url.scheme == "http" and not local:
         return Check("public URL", False, f"{owner.settings.url} is not encrypted", fix, required=False)
     return Check("public URL", True, owner.settings.url)
+
+
+async def _sandbox(owner: Owner) -> Check:
+    """Required where an agent is to run in one; else advice."""
+    agents = await owner.database.read(repo.listing)
+    inside = [agent.name for agent in agents if agent.makeup.placement == "sandboxed"]
+    reason = await anyio.to_thread.run_sync(sandbox.probe)
+    result = reason or f"works; {len(inside)} of {len(agents)} agents run inside"
+    return Check("sandbox", not reason, result, "Install bubblewrap.", required=bool(inside))
 
 
 async def _runtimes(owner: Owner) -> list[Check]:

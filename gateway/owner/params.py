@@ -38,6 +38,7 @@ class Changes(Params):
     env: dict[str, str | None] | None = None
     command: list[str] | None = None
     mcp_servers: list[McpServer] | None = None
+    placement: str | None = None
     public: bool | None = None
     extended: Extended | None = None
 

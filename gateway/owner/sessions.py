@@ -14,27 +14,34 @@ from gateway.clock import iso
 from gateway.errors import InvalidParams, NotFound
 from gateway.log.models import EventRow, Session, Task, Turn
 from gateway.log.rows import Position
+from gateway.log.snapshot import snapshot
 from gateway.owner.params import SessionsEvents, SessionsList
+from gateway.retention.models import Archived
+from gateway.retention.usage import Usage
 from registry import models, repo
 
 _S = Session.__table__  # type: ignore[attr-defined]
 _TASK = Task.__table__  # type: ignore[attr-defined]
 _TURN = Turn.__table__  # type: ignore[attr-defined]
 _E = EventRow.__table__  # type: ignore[attr-defined]
+_ARCHIVE = Archived.__table__  # type: ignore[attr-defined]
 _AGENT = models.Agent.__table__  # type: ignore[attr-defined]
 _VERSION = models.AgentVersion.__table__  # type: ignore[attr-defined]
 
 _LEVELS = {"user": ("user",), "progress": ("user", "progress"), "internal": ("user", "progress", "internal")}
-_USAGE = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
 MAX_TITLE = 80
 
-_FIRST_MESSAGE = (
+_FIRST_IN_LOG = (
     select(_E.c.body)
     .where(_E.c.session_id == _S.c.id, _E.c.type == "message")
     .order_by(_E.c.seq, _E.c.sub)
     .limit(1)
     .scalar_subquery()
 )
+_FIRST_ARCHIVED = (
+    select(_ARCHIVE.c.message).where(_ARCHIVE.c.session_id == _S.c.id).order_by(_ARCHIVE.c.first_seq).limit(1).scalar_subquery()
+)
+_FIRST_MESSAGE = func.coalesce(_FIRST_ARCHIVED, _FIRST_IN_LOG)
 _TURNS = select(func.count()).where(_TURN.c.session_id == _S.c.id).scalar_subquery()
 _NAME = func.coalesce(_AGENT.c.name, _S.c.agent_id).label("agent")
 
@@ -69,6 +76,7 @@ def show(conn: Connection, id: str, sessions_dir: Path) -> dict[str, Any]:
         "principal": row["principal"],
         "created_at": iso(row["created_at"]),
         "updated_at": iso(row["updated_at"]),
+        "floor": row["floor_seq"],
         "workspace": str(sessions_dir / id / "work"),
         "tasks": [_task(task._mapping) for task in tasks],
         "turns": [_turn(turn._mapping) for turn in turns],
@@ -78,8 +86,7 @@ def show(conn: Connection, id: str, sessions_dir: Path) -> dict[str, Any]:
 
 def events(conn: Connection, asked: SessionsEvents) -> dict[str, Any]:
     """The events after a position. `next` is where to go on, also when nothing came. Raises NotFound, InvalidParams."""
-    _session(conn, asked.id)
-    after = _position(asked.after)
+    after, floor = _position(asked.after), _session(conn, asked.id)["floor_seq"]
     query = (
         select(_E)
         .where(_E.c.session_id == asked.id, tuple_(_E.c.seq, _E.c.sub) > tuple_(*after))
@@ -88,6 +95,8 @@ def events(conn: Connection, asked: SessionsEvents) -> dict[str, Any]:
         .limit(asked.limit)
     )
     found = [_event(row._mapping) for row in conn.execute(query)]
+    if after.seq < floor:
+        found.insert(0, _event(snapshot(conn, asked.id)._asdict()))
     last = Position(found[-1]["seq"], found[-1]["sub"]) if found else after
     return {"events": found, "next": str(last)}
 
@@ -150,18 +159,19 @@ def _turn(row: RowMapping) -> dict[str, Any]:
     return {**plain, **times, "yield_reason": row["yield_reason"], "error": row["error"]}
 
 
-def _event(row: RowMapping) -> dict[str, Any]:
+def _event(row: RowMapping | dict[str, Any]) -> dict[str, Any]:
     plain = {name: row[name] for name in ("seq", "sub", "id", "type", "level", "actor", "task_id", "turn_id")}
     return {**plain, "body": json.loads(row["body"]), "created_at": iso(row["created_at"])}
 
 
 def _usage(conn: Connection, id: str) -> dict[str, Any]:
     """What all turns used together; cost is null where no turn told it."""
-    bodies = conn.execute(select(_E.c.body).where(_E.c.session_id == id, _E.c.type == "usage")).scalars()
-    used = [json.loads(body) for body in bodies]
-    totals = {name: sum(body.get(name) or 0 for body in used) for name in _USAGE}
-    told = any(body.get("cost_usd") is not None for body in used)
-    return {**totals, "cost_usd": round(totals["cost_usd"], 6) if told else None}
+    used = Usage()
+    for body in conn.execute(select(_ARCHIVE.c.usage).where(_ARCHIVE.c.session_id == id)).scalars():
+        used.add(body)
+    for body in conn.execute(select(_E.c.body).where(_E.c.session_id == id, _E.c.type == "usage")).scalars():
+        used.add(body)
+    return used.to_json()
 
 
 def _cursor(row: RowMapping) -> str:

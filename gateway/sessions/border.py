@@ -21,7 +21,6 @@ from starlette.responses import JSONResponse, Response
 from gateway.clock import new_id
 from gateway.errors import (
     Conflict,
-    CursorGone,
     InvalidParams,
     NotAllowed,
     NotFound,
@@ -36,7 +35,7 @@ from gateway.wire import BadBody, checked_body
 
 NO_STORE = {"Cache-Control": "no-store"}
 RETRY_SECONDS = 1
-_TOLD = (UsageError, NotFound, Conflict, CursorGone, NotAllowed, OutOfScope, RateLimited)
+_TOLD = (UsageError, NotFound, Conflict, NotAllowed, OutOfScope, RateLimited)
 _SECRET = frozenset({"destinations", "secrets"})  # what holds or may hold secrets is not quoted
 M = TypeVar("M", bound=BaseModel)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gateway.clock import iso
 from gateway.log.rows import Batch, Position, Row
+from gateway.log.snapshot import SNAPSHOT
 from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.sessions.shapes import ReadLog
@@ -43,6 +44,8 @@ class Filter:
         return cls(asked.level, None if asked.types is None else frozenset(asked.types))
 
     def takes(self, event: Told) -> bool:
+        if event.type == SNAPSHOT:  # of all that is not there any more
+            return True
         return (self.level == "progress" or event.level == "user") and (self.types is None or event.type in self.types)
 
 

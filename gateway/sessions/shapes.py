@@ -16,9 +16,17 @@ Status = Literal["queued", "running", "awaiting_input", "idle", "failed", "archi
 Level = Literal["user", "progress"]
 Mode = Literal["auto", "queue", "steer"]
 Scope = Literal["read", "write"]
-Type = Literal["message", "turn_started", "chunk", "tool_start", "tool_result", "artifact", "ask", "done", "system"]
+Type = Literal["message", "turn_started", "chunk", "tool_start", "tool_result", "artifact", "ask", "done", "system", "snapshot"]
 Yield = Literal[
-    "completed", "needs_input", "deadline_exceeded", "budget_exceeded", "max_turns", "canceled", "rejected", "failed"
+    "completed",
+    "needs_input",
+    "needs_auth",
+    "deadline_exceeded",
+    "budget_exceeded",
+    "max_turns",
+    "canceled",
+    "rejected",
+    "failed",
 ]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -252,12 +260,15 @@ class Result(BaseModel):
     status: Status
     turn: Turn | None = Field(description="null until a turn has ended.")
     text: str = Field(description="All that the agent said in it.")
-    question: str | None = Field(description="What the agent asked, where it ended with needs_input.")
+    question: str | None = Field(description="What the agent asked, where it ended with needs_input or needs_auth.")
     artifacts: list[Artifact]
 
 
 class Event(BaseModel):
-    """One row of the log; `seq` has no gaps. Bodies: specs/events.schema.json."""
+    """One row of the log; `seq` has no gaps. Bodies: specs/events.schema.json.
+
+    A `snapshot` stands for events that went into the archive (specs/retention.md); no filter leaves it out.
+    """
 
     seq: int
     id: str

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal_column, or_, select, true, tuple_
 
+from gateway.a2a.translate import artifact_id
 from gateway.auth.callers import Principal
 from gateway.clock import iso
 from gateway.errors import InvalidParams, NotFound
@@ -22,7 +23,7 @@ from gateway.log.models import EventRow, Task, Turn
 from gateway.log.models import Session as SessionRow
 from gateway.sessions import shapes
 from gateway.sessions.shapes import ListSessions, Result, Session, SessionPage
-from gateway.turns.queue import archived
+from gateway.turns.queue import WAITING, archived
 from registry import models
 
 _S, _E = SessionRow.__table__, EventRow.__table__  # type: ignore[attr-defined]
@@ -88,7 +89,7 @@ def find(conn: Connection, id: str, principal: str) -> Seen:
 
 def waiting_task(conn: Connection, session_id: str) -> str | None:
     """The task whose question a session waits to have answered."""
-    waits = (_S.c.id == session_id, _S.c.status == "awaiting_input", _TASK.c.state == "input_required")
+    waits = (_S.c.id == session_id, _S.c.status == "awaiting_input", _TASK.c.state.in_(WAITING))
     query = select(_TASK.c.id).join(_S, _S.c.id == _TASK.c.session_id).where(*waits)
     return conn.execute(query.order_by(_TASK.c.updated_at.desc()).limit(1)).scalar()
 
@@ -119,33 +120,28 @@ def result(conn: Connection, seen: Seen) -> Result:
     """What came of the last turn that ended."""
     ended = (_TURN.c.session_id == seen.id, _TURN.c.yield_reason.is_not(None), _TURN.c.yield_reason != "steered")
     turn = conn.execute(select(_TURN).where(*ended).order_by(_TURN.c.ordinal.desc()).limit(1)).first()
-    if turn is None:
-        return Result(session_id=seen.id, status=seen.status, turn=None, text="", question=None, artifacts=[])
-    told = _Told(_rows(conn, seen.id, turn.id))
+    said = _Said() if turn is None else _said(conn, turn)
+    asked = turn is not None and turn.yield_reason in ("needs_input", "needs_auth")
     return Result(
         session_id=seen.id,
         status=seen.status,
-        turn=_turn(turn._mapping, told.done_at),
-        text="".join(told.texts),
-        question=told.question if turn.yield_reason == "needs_input" else None,
-        artifacts=[shapes.Artifact(name=name, parts=parts) for name, parts in told.artifacts.items()],
+        turn=None if turn is None else _turn(turn._mapping, said.done_at),
+        text="".join(said.texts),
+        question=said.question if asked else None,
+        artifacts=[shapes.Artifact(name=name, parts=parts) for name, parts in said.artifacts.items()],
     )
 
 
-class _Told:
+class _Said:
     """What a turn said, asked and made."""
 
-    def __init__(self, rows: Iterable[tuple[str, str, int]]) -> None:
+    def __init__(self) -> None:
         self.texts: list[str] = []
         self.question: str | None = None
         self.artifacts: dict[str, list[dict[str, Any]]] = {}
         self.done_at: int | None = None
-        for type, body, at in rows:
-            if type == "done":
-                self.done_at = at
-            self._add(type, json.loads(body))
 
-    def _add(self, type: str, body: dict[str, Any]) -> None:
+    def add(self, type: str, body: dict[str, Any], at: int) -> None:
         match type:
             case "chunk":
                 self.texts.append(body["text"])
@@ -154,15 +150,35 @@ class _Told:
             case "artifact":
                 before = self.artifacts.get(body["name"], []) if body["append"] else []
                 self.artifacts[body["name"]] = [*before, *body["parts"]]
+            case "done":
+                self.texts += _texts(body.get("message", ()))
+                self.done_at = at
+
+    def add_kept(self, turn_id: str, task: dict[str, Any] | None) -> None:
+        """Of a turn whose events went into the archive: what its task was kept as."""
+        for artifact in (task or {}).get("artifacts", ()):
+            if artifact["artifactId"] == artifact_id(turn_id):
+                self.texts += _texts(artifact["parts"])
+            elif artifact["artifactId"].startswith(artifact_id(turn_id)):
+                self.artifacts[artifact["name"]] = artifact["parts"]
 
 
-def _rows(conn: Connection, session_id: str, turn_id: str) -> Iterable[tuple[str, str, int]]:
-    """(type, body, time) of what a turn said; it lies after the turn's message, which an index finds."""
-    message = (_E.c.turn_id == turn_id, _E.c.type == literal_column("'message'"))
-    first = conn.execute(select(func.min(_E.c.seq)).where(*message)).scalar() or 0
-    mine = (_E.c.session_id == session_id, _E.c.seq >= first, _E.c.turn_id == turn_id)
-    query = select(_E.c.type, _E.c.body, _E.c.created_at).where(*mine, _E.c.type.in_(_SAID)).order_by(_E.c.seq)
-    return ((row.type, row.body, row.created_at) for row in conn.execute(query))
+def _texts(parts: Iterable[dict[str, Any]]) -> list[str]:
+    return [part["text"] for part in parts if "text" in part]
+
+
+def _said(conn: Connection, turn: Any) -> _Said:
+    """What a turn said lies after its message, which an index finds."""
+    said = _Said()
+    message = (_E.c.turn_id == turn.id, _E.c.type == literal_column("'message'"))
+    first = conn.execute(select(func.min(_E.c.seq)).where(*message)).scalar()
+    if first is None:
+        said.add_kept(turn.id, conn.execute(select(_TASK.c.snapshot).where(_TASK.c.id == turn.task_id)).scalar())
+        return said
+    mine = (_E.c.session_id == turn.session_id, _E.c.seq >= first, _E.c.turn_id == turn.id, _E.c.type.in_(_SAID))
+    for row in conn.execute(select(_E.c.type, _E.c.body, _E.c.created_at).where(*mine).order_by(_E.c.seq)):
+        said.add(row.type, json.loads(row.body), row.created_at)
+    return said
 
 
 def _turn(row: RowMapping, done_at: int | None) -> shapes.Turn:

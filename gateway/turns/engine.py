@@ -6,9 +6,8 @@ more than `concurrency` at a time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import anyio.abc
@@ -23,12 +22,14 @@ from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import orders, queue
+from gateway.turns.asked import Asked, asked_of
 from gateway.turns.runner import Runner
-from gateway.turns.spec import AgentLoader, Inbound, prompt_of
+from gateway.turns.spec import AgentLoader, AgentSpec, Inbound
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 LOOK_SECONDS = 0.2  # how often a turn that another process holds is looked at by whoever waits for its end
+REMEMBERED = 10_000  # agent versions whose capabilities are kept
 
 log_ = structlog.get_logger("switchboard.engine")
 
@@ -48,6 +49,7 @@ class Engine:
         self.owner = new_id("wrk")
         self.warden = Warden()
         self._running: dict[str, _Running] = {}  # by turn
+        self._direct: dict[tuple[str, int], bool] = {}  # by agent and version
         self._work = anyio.Event()
         self._asked = anyio.Event()
 
@@ -81,7 +83,8 @@ class Engine:
                 return earlier
             if check is not None:
                 check(conn)
-            accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
+            told = replace(new, direct=new.direct and self._answers_directly(conn, agent_id, version, new))
+            accepted = queue.accept(conn, agent_id, version, principal, told, self.settings.queue_limit)
             if within is not None:
                 within(conn, accepted)
             self.log.join(conn, [accepted.batch])
@@ -90,6 +93,21 @@ class Engine:
         accepted = await self.log.database.write(op, lambda accepted: self.log.told([accepted.batch]))
         (self._asked if accepted.steers else self._work).set()
         return accepted
+
+    def _answers_directly(self, conn: Connection, agent_id: str, version: int, new: Inbound) -> bool:
+        """Whether the runtime that gets a message may answer it by a message alone."""
+        key = (agent_id, queue.version_of(conn, new.context_id) or version)
+        if key not in self._direct:
+            try:
+                spec = self.load_agent(conn, *key)
+            except SwitchboardError:
+                return False  # the turn will tell why
+            if len(self._direct) >= REMEMBERED:
+                self._direct.clear()
+            profile = self.profiles.get(spec.runtime)
+            mode = profile.modes.get(spec.mode or profile.default_mode) if profile else None
+            self._direct[key] = mode is not None and mode.capabilities.direct
+        return self._direct[key]
 
     async def cancel(self, task_id: str) -> None:
         """End a task as canceled, with what waits in it. When this returns it has ended, and its process is gone."""
@@ -185,11 +203,10 @@ class Engine:
             runners[id].cancel()
         for into, waiting in asked.messages:
             if waiting not in runners[into].given:
-                runners[into].steer(waiting, await self._prompt(waiting))
+                runners[into].steer(waiting, await self._text_of(runners[into].turn, waiting))
 
-    async def _prompt(self, turn_id: str) -> str:
-        bodies = await self.log.database.read(lambda conn: queue.messages(conn, turn_id))
-        return prompt_of([json.loads(body) for body in bodies])
+    async def _text_of(self, running: queue.Claimed, waiting: str) -> str:
+        return (await self.log.database.read(lambda conn: asked_of(conn, running, waiting))).whole_prompt
 
     async def _run(self, held: _Running) -> None:
         turn = held.turn
@@ -216,12 +233,14 @@ class Engine:
             self._work.set()
 
     async def _runner(self, turn: queue.Claimed) -> Runner:
-        spec = await self.log.database.read(lambda conn: self.load_agent(conn, turn.agent_id, turn.agent_version))
-        prompt = await self._prompt(turn.id)
+        def load(conn: Connection) -> tuple[AgentSpec, Asked]:
+            return self.load_agent(conn, turn.agent_id, turn.agent_version), asked_of(conn, turn)
+
+        spec, asked = await self.log.database.read(load)
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        return Runner(turn, spec, prompt, profile, self.log, self.warden, self.settings)
+        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:

@@ -14,9 +14,11 @@ from typing import Any
 import anyio.to_thread
 
 from adapters.dialogue import Turn
+from adapters.launch import sandbox
 from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
 from adapters.profile import Launch, Mode, Plan, Profile
+from gateway.turns.asked import Asked
 from gateway.turns.spec import AgentSpec
 
 
@@ -43,11 +45,12 @@ def model_of(spec: AgentSpec, profile: Profile) -> tuple[str | None, str | None]
     return provider or None, model or None
 
 
-def turn_of(spec: AgentSpec, profile: Profile, place: Place, prompt: str, native: Mapping[str, Any]) -> Turn:
+def turn_of(spec: AgentSpec, profile: Profile, place: Place, asked: Asked, native: Mapping[str, Any]) -> Turn:
     """What the dialogue is told. `native` is what the runtime wanted remembered of earlier turns."""
     session = native.get("native_session")
+    structured = profile.mode(spec.mode).capabilities.structured
     return Turn(
-        prompt=prompt,
+        prompt=asked.prompt if structured else asked.whole_prompt,
         workspace=str(place.work),
         model=model_of(spec, profile)[1],
         native_session=session,
@@ -55,6 +58,12 @@ def turn_of(spec: AgentSpec, profile: Profile, place: Place, prompt: str, native
         system_prompt=spec.prompt or None,
         mcp_servers=spec.mcp_servers,
         memory=native.get("memory") or {},
+        parts=asked.parts,
+        metadata=asked.metadata,
+        message_id=asked.message_id,
+        context_id=asked.context_id,
+        task_id=asked.task_id,
+        references=asked.references,
     )
 
 
@@ -94,13 +103,20 @@ def _executable(spec: AgentSpec, profile: Profile) -> str:
     return found
 
 
-async def spawn(warden: Warden, launch: Launch, place: Place, tag: str) -> Process:
-    """Write the runtime's files and start it. Raises LaunchError, OSError."""
+async def spawn(warden: Warden, launch: Launch, place: Place, placement: str, tag: str) -> Process:
+    """Write the runtime's files and start it where it belongs. Raises LaunchError, OSError."""
+    env = child_env(str(place.home), launch.env)
 
-    def prepare() -> None:
+    def prepare() -> list[str]:
         place.make()
         write_files(str(place.home), launch.files)
+        return _sandboxed(launch, place, env["PATH"]) if placement == "sandboxed" else list(launch.argv)
 
-    await anyio.to_thread.run_sync(prepare)
-    env = child_env(str(place.home), launch.env)
-    return await warden.spawn(launch.argv, env=env, cwd=str(place.work), tag=tag)
+    argv = await anyio.to_thread.run_sync(prepare)
+    return await warden.spawn(argv, env=env, cwd=str(place.work), tag=tag)
+
+
+def _sandboxed(launch: Launch, place: Place, path: str) -> list[str]:
+    if reason := sandbox.probe():
+        raise LaunchError(errno.EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
+    return sandbox.wrapped(launch.argv, home=str(place.home), work=str(place.work), path=path, sees=launch.sees)

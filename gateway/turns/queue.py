@@ -1,7 +1,9 @@
 """The states of turns, tasks and sessions: every change is one operation inside one transaction with its events.
 
     turn     queued -> running -> ended       one running turn a session, others wait in order
-    task     submitted -> working -> completed | failed | canceled | rejected | input_required -> working ...
+    task     submitted -> working -> completed | failed | canceled | rejected
+                                  -> input_required | auth_required -> submitted ...
+                                  -> answered                     by a message alone: for callers there is no such task
     session  queued -> running -> idle | awaiting_input | failed -> queued ...
 
 A turn stays `running` until its process is gone, even when its `done` stands in the log already: the next turn of the
@@ -23,16 +25,18 @@ from adapters import events as ev
 from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
 from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Unavailable
-from gateway.log.models import EventRow, Session, Task, Turn
+from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries
 from gateway.turns import orders
 from gateway.turns.spec import Inbound
 
-TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
+TERMINAL = frozenset({"completed", "failed", "canceled", "rejected", ANSWERED})
+WAITING = frozenset({"input_required", "auth_required"})
 _TASK_STATE = {
     "completed": "completed",
     "needs_input": "input_required",
+    "needs_auth": "auth_required",
     "canceled": "canceled",
     "rejected": "rejected",
     "deadline_exceeded": "failed",
@@ -40,7 +44,8 @@ _TASK_STATE = {
     "max_turns": "failed",
     "failed": "failed",
 }
-_SESSION_STATUS = {"input_required": "awaiting_input", "failed": "failed"}  # by the state of the task that ended last
+# By the state of the task that ended last.
+_SESSION_STATUS = {"input_required": "awaiting_input", "auth_required": "awaiting_input", "failed": "failed"}
 _CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 MADE = "ses_"  # how the ids begin that we make
@@ -91,6 +96,7 @@ class Accepted:
     at: int  # when it was stored
     batch: Batch
     steers: str | None = None  # the running turn it is to join
+    direct: bool = False  # its answer may be a message alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +128,21 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
         row = {"id": task_id, "session_id": session_id, "agent_id": agent_id, "principal": principal, "state": "submitted"}
         conn.execute(_ADD_TASK, {**row, "created_at": now, "updated_at": now, "first_seq": seq, "snapshot_seq": 0})
     else:
-        state = "submitted" if task.state == "input_required" else task.state
+        state = "submitted" if task.state in WAITING else task.state
         conn.execute(_SET_TASK, {"key": task_id, "state": state, "snapshot": None, "updated_at": now})
     ordinal = 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
     row |= {"digest": new.digest, "steers": running.id if running else None, "interrupt_requested": False}
     conn.execute(_ADD_TURN, {**row, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
-    return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"])
+    return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"], new.direct)
 
 
 def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Any:
     if not new.task_id:
         return None
     mine = (_task.c.id == new.task_id, _task.c.agent_id == agent_id, _task.c.principal == principal)
-    task = conn.execute(select(_task).where(*mine)).first()
+    task = conn.execute(select(_task).where(*mine, _task.c.state != ANSWERED)).first()
     if task is None:
         raise NotFound(f"Task {new.task_id[:80]!r} was not found.")
     if new.context_id and new.context_id != task.session_id:
@@ -165,6 +171,12 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
     conn.execute(_ADD_SESSION, {**row, "fence": 0, "native": {}, "created_at": now, "updated_at": now})
     return session_id
+
+
+def version_of(conn: Connection, session_id: str | None) -> int | None:
+    """The agent version a session keeps."""
+    found: int | None = conn.execute(select(_session.c.agent_version).where(_session.c.id == session_id)).scalar()
+    return found
 
 
 def claim(conn: Connection, owner: str, limit: int) -> list[Claimed]:
@@ -214,15 +226,18 @@ def write_events(conn: Connection, turn: Claimed, new: Sequence[Entry], native: 
 def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dict[str, Any] | None) -> Batch:
     """Append the last events of a turn, of which the last is its `done`, and settle its task and session with it.
 
-    `done.final` says whether the task ended with it, or goes on with a message that came meanwhile.
+    `done.final` says whether the task ended with it, or goes on with a message that came meanwhile; `done.direct` is
+    there when the caller is answered by its message alone.
     """
     done = events[-1]
     reason = done.body["yield_reason"]
-    state = _TASK_STATE[reason]
     orders.join(conn, turn.id, [event.body["turn"] for event in events if event.type == "steered"])
     queued = conn.execute(_QUEUED_OF_TASK, {"key": turn.task_id}).scalar_one()
+    direct = bool(done.body.get("direct")) and _is_all(conn, turn)
+    state = ANSWERED if direct else _TASK_STATE[reason]
     more = queued > 0 and (state not in ("canceled", "rejected") or orders.interrupted(conn, turn.id))
-    last = Event("done", "user", {**done.body, "final": not more}, done.actor)
+    body = {name: value for name, value in done.body.items() if name != "direct" or direct}
+    last = Event("done", "user", {**body, "final": not more}, done.actor)
     batch = write_events(conn, turn, entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id), native)
     now = batch.rows[-1].created_at  # as the task's status tells it
     conn.execute(_SET_TURN, {"key": turn.id, "yield_reason": reason, "error": done.body["error"]})
@@ -234,6 +249,12 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     status = next((one for one in ("running", "queued") if one in states), _SESSION_STATUS.get(state, "idle"))
     conn.execute(_SET_SESSION, {"key": turn.session_id, "status": status, "updated_at": now})
     return batch
+
+
+def _is_all(conn: Connection, turn: Claimed) -> bool:
+    """Whether a turn is all of its task, and whoever asked for it takes a message alone for an answer."""
+    turns = conn.execute(select(func.count()).where(_turn.c.task_id == turn.task_id)).scalar_one()
+    return turns == 1 and all(json.loads(body).get("direct") for body in messages(conn, turn.id))
 
 
 def release(conn: Connection, turn: Claimed) -> None:

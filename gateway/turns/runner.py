@@ -26,6 +26,7 @@ from gateway.clock import new_id
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
+from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, spawn, turn_of
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
@@ -38,7 +39,7 @@ class Runner:
     """One claimed turn. `run` once; `cancel` and `steer` from anywhere."""
 
     def __init__(
-        self, turn: queue.Claimed, spec: AgentSpec, prompt: str, profile: Profile, log: Log, warden: Warden, settings: Settings
+        self, turn: queue.Claimed, spec: AgentSpec, asked: Asked, profile: Profile, log: Log, warden: Warden, settings: Settings
     ) -> None:
         self.turn, self.spec, self.profile = turn, spec, profile
         self.log, self.warden, self.settings = log, warden, settings
@@ -46,7 +47,7 @@ class Runner:
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
         self.native = _Native(turn.native, spec.runtime)
-        self.told = turn_of(spec, profile, self.place, prompt, self.native.mine)
+        self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
         self.process: Process | None = None
         self.cause: Cause = "exited"
         self.events = 0
@@ -137,7 +138,7 @@ class Runner:
         try:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told)
             if self.cause == "exited":
-                self.process = await spawn(self.warden, launch, self.place, self.turn.id)
+                self.process = await spawn(self.warden, launch, self.place, self.spec.placement, self.turn.id)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []

@@ -25,6 +25,7 @@ class AgentSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     mcp_servers: tuple[Mapping[str, Any], ...] = ()
+    placement: str = "local"
 
 
 AgentLoader = Callable[[Connection, str, int], AgentSpec]
@@ -37,18 +38,25 @@ Mode = Literal["queue", "steer", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A caller's message. `parts` are JSON objects in A2A's shape: {"text"}, {"data"}, {"url"}, {"raw"}."""
+    """A caller's message. `parts` are JSON objects in A2A's shape: {"text"}, {"data"}, {"url"}, {"raw"}.
+
+    `direct`: whoever sent it waits for the answer, and takes a message alone instead of a task.
+    """
 
     parts: tuple[Mapping[str, Any], ...]
     message_id: str = ""
     context_id: str | None = None
     task_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    reference_task_ids: tuple[str, ...] = ()
+    direct: bool = False
     digest: str | None = None  # of the whole request, by which it is known when it comes again
     mode: Mode = "queue"
 
     def body(self) -> dict[str, Any]:
-        return {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
+        made = {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
+        more = {"reference_task_ids": list(self.reference_task_ids), "direct": self.direct}
+        return made | {name: value for name, value in more.items() if value}
 
 
 def prompt_of(bodies: list[dict[str, Any]]) -> str:

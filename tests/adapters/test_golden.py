@@ -39,6 +39,7 @@ VENDORS = (
     "ses_e",
     "/home/agent",
 )
+RUNTIMES = profiles(conformance=True)
 RECORDED = {"claude": 38, "codex": 41, "gemini": 44, "opencode": 45}
 
 
@@ -52,7 +53,7 @@ def recording(case: Path) -> tuple[str, str, dict[str, Any], bytes]:
 
 def played(case: Path, stdout: bytes | None = None) -> list[Event]:
     runtime, mode, meta, recorded = recording(case)
-    return list(replay(profiles()[runtime].mode(mode), meta, recorded if stdout is None else stdout))
+    return list(replay(RUNTIMES[runtime].mode(mode), meta, recorded if stdout is None else stdout))
 
 
 def text_of(events: list[Event]) -> str:
@@ -89,7 +90,7 @@ def test_callers_are_told_nothing_of_the_vendor(case: Path) -> None:
 
 
 def test_every_runtime_has_recordings() -> None:
-    missing = {name for name in profiles() if not any(case.parts[0] == name for case in CASES)}
+    missing = {name for name in RUNTIMES if not any(case.parts[0] == name for case in CASES)}
     assert missing == set(), "a runtime without recordings is not proven: add tests/golden/<runtime>/<case>"
 
 
@@ -129,9 +130,9 @@ def test_junk_between_the_lines_is_kept_and_changes_nothing_else(case: Path, lin
 
 
 @prop
-@given(runtime=st.sampled_from(sorted(profiles())), data=st.data(), stdout=st.binary(max_size=2000))
+@given(runtime=st.sampled_from(sorted(RUNTIMES)), data=st.data(), stdout=st.binary(max_size=2000))
 def test_any_bytes_end_in_exactly_one_done(runtime: str, data: st.DataObject, stdout: bytes) -> None:
-    mode = profiles()[runtime].mode(data.draw(st.sampled_from(sorted(profiles()[runtime].modes))))
+    mode = RUNTIMES[runtime].mode(data.draw(st.sampled_from(sorted(RUNTIMES[runtime].modes))))
     events = list(replay(mode, {"argv": [], "exit_code": 0}, stdout))
     assert [event.type for event in events].count("done") == 1
     assert last_known(events) == "done"

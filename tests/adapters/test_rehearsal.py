@@ -13,8 +13,8 @@ from pathlib import Path
 from adapters import events as ev
 from adapters.dialogue import Exit, Turn
 from adapters.events import Event
+from adapters.jsonl import JsonLinesDialogue
 from adapters.profile import Plan
-from adapters.runtimes.rehearsal.dialogue import RehearsalDialogue
 from adapters.runtimes.rehearsal.profile import PROFILE
 
 
@@ -182,7 +182,7 @@ def test_an_orphan_outlives_the_process(tmp_path: Path) -> None:
 
 
 def test_what_a_foreign_runtime_says_reaches_callers_in_our_words_only() -> None:
-    dialogue = RehearsalDialogue(lambda: "call_1")
+    dialogue = JsonLinesDialogue(lambda: "call_1")
     dialogue.start(Turn("hi"))
     lines = [
         {"type": "tool_start", "call_id": "vendor-1", "tool": "VendorTool", "input": {}},

@@ -2,7 +2,14 @@
 
 import { randomUUID } from 'node:crypto';
 import { credentials, InterceptingCall } from '@grpc/grpc-js';
-import { ClientFactory, DefaultAgentCardResolver, JsonRpcTransportFactory, RestTransportFactory } from 'a2a-js-0.3/client';
+import {
+  ClientFactory,
+  DefaultAgentCardResolver,
+  JsonRpcTransportFactory,
+  RestTransportFactory,
+  ServiceParameters,
+  withA2AExtensions,
+} from 'a2a-js-0.3/client';
 import { GrpcTransportFactory } from 'a2a-js-0.3/client/grpc';
 import { play, told } from './scenarios.mjs';
 
@@ -41,8 +48,9 @@ function taskView({ id, contextId, status, artifacts = [], history = [] }) {
 function eventView(event) {
   if (event.kind === 'task') return { task: event };
   if (event.kind === 'status-update') {
-    const tool = event.status.message?.parts.find((part) => part.kind === 'data')?.data.type;
-    return { state: event.status.state, tool, final: event.final };
+    const parts = event.status.message?.parts ?? [];
+    const tool = parts.find((part) => part.kind === 'data')?.data.type;
+    return { state: event.status.state, progress: told(parts), tool, final: event.final };
   }
   return { id: event.artifact.artifactId, append: event.append === true, text: told(event.artifact.parts) };
 }
@@ -64,8 +72,9 @@ class Caller {
     return taskView(await this.client.sendMessage(this.params(text, more)));
   }
 
-  async *stream(text) {
-    for await (const event of this.client.sendMessageStream(this.params(text))) yield eventView(event);
+  async *stream(text, extensions) {
+    const options = extensions.length ? { serviceParameters: ServiceParameters.create(withA2AExtensions(...extensions)) } : {};
+    for await (const event of this.client.sendMessageStream(this.params(text), options)) yield eventView(event);
   }
 
   async *resubscribe(id) {

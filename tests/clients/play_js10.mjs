@@ -3,7 +3,14 @@
 import { randomUUID } from 'node:crypto';
 import { credentials } from '@grpc/grpc-js';
 import { SendMessageRequest, StreamResponse, Task, TaskPushNotificationConfig } from 'a2a-js-1.0';
-import { ClientFactory, DefaultAgentCardResolver, JsonRpcTransportFactory, RestTransportFactory } from 'a2a-js-1.0/client';
+import {
+  ClientFactory,
+  DefaultAgentCardResolver,
+  JsonRpcTransportFactory,
+  RestTransportFactory,
+  ServiceParameters,
+  withA2AExtensions,
+} from 'a2a-js-1.0/client';
 import { GrpcTransportFactory } from 'a2a-js-1.0/client/grpc';
 import { play, told } from './scenarios.mjs';
 
@@ -32,8 +39,9 @@ function eventView(event) {
   const { task, statusUpdate, artifactUpdate } = StreamResponse.toJSON(event);
   if (task) return { task };
   if (statusUpdate) {
-    const tool = statusUpdate.status.message?.parts?.find((part) => part.data)?.data.type;
-    return { state: stateView(statusUpdate.status), tool, final: null };
+    const parts = statusUpdate.status.message?.parts ?? [];
+    const tool = parts.find((part) => part.data)?.data.type;
+    return { state: stateView(statusUpdate.status), progress: told(parts), tool, final: null };
   }
   const { artifact, append = false } = artifactUpdate;
   return { id: artifact.artifactId, append, text: told(artifact.parts) };
@@ -53,8 +61,9 @@ class Caller {
     return taskView(await this.client.sendMessage(this.request(text, more)));
   }
 
-  async *stream(text) {
-    for await (const event of this.client.sendMessageStream(this.request(text))) yield eventView(event);
+  async *stream(text, extensions) {
+    const options = extensions.length ? { serviceParameters: ServiceParameters.create(withA2AExtensions(...extensions)) } : {};
+    for await (const event of this.client.sendMessageStream(this.request(text), options)) yield eventView(event);
   }
 
   async *resubscribe(id) {

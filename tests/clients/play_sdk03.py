@@ -26,6 +26,7 @@ from a2a.types import (
 )
 
 HANGS = "N=1 SLEEPTOOL=600"
+TOOL_EVENTS = "https://switchboard.dev/extensions/tool-events/v1"
 AGENT = "a2a-tenant"  # names the agent in gRPC, whose 0.3 has no other place for it
 Json = dict[str, Any]
 
@@ -93,7 +94,8 @@ async def play(caller: Caller, nobody: Caller, card: AgentCard, hook: str) -> Js
         "send": [state(sent), text_of(sent), [text(message) for message in sent.history or []]],
         "get": await caller.plain.get_task(TaskQueryParams(id=sent.id)) == sent,
         "follow up": [follow_up.context_id == sent.context_id, follow_up.id == sent.id, text_of(follow_up)],
-        "stream": await stream(caller, "N=2 SLEEPTOOL=0"),
+        "stream": await stream(caller, []),
+        "stream with tool events": await stream(caller, [TOOL_EVENTS]),
         "cancel": await cancel(caller),
         "resubscribe": await resubscribe(caller),
         "question": await question(caller),
@@ -102,14 +104,21 @@ async def play(caller: Caller, nobody: Caller, card: AgentCard, hook: str) -> Js
     }
 
 
-async def stream(caller: Caller, prompt: str) -> Json:
+async def stream(caller: Caller, extensions: list[str]) -> Json:
     """As the SDK's own task manager puts the pieces together."""
-    events = [event async for event in caller.streaming.send_message(message(prompt, None, None))]
+    sent = message("N=2 SLEEPTOOL=0", None, None)
+    events = [event async for event in caller.streaming.send_message(sent, extensions=extensions)]
     task, update = events[-1]
     told = [update.status.message for _, update in events if update and update.kind == "status-update"]
-    tools = [part.root.data["type"] for message in told if message for part in message.parts if part.root.kind == "data"]
-    first = "task" if events[0][1] is None else "update"
-    return {"first": first, "tools": tools, "text": text_of(task), "state": state(task), "final": update.final}
+    parts = [part.root for message in told if message for part in message.parts]
+    return {
+        "first": "task" if events[0][1] is None else "update",
+        "progress": [part.text for part in parts if part.kind == "text"],
+        "tools": [part.data["type"] for part in parts if part.kind == "data"],
+        "text": text_of(task),
+        "state": state(task),
+        "final": update.final,
+    }
 
 
 async def cancel(caller: Caller) -> list[Any]:

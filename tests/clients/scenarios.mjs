@@ -1,9 +1,10 @@
 // The scenarios, for any client: what it can do is handed in, what was found is given back as JSON.
 //
 //   send(text, {contextId, taskId, later}), get(id), cancel(id)   a task: {id, contextId, state, text, history, asked}
-//   stream(text), resubscribe(id)                                 events: {task} or {state, tool, final} or {id, append, text}
+//   stream(text, extensions), resubscribe(id)    events: {task} or {state, progress, tool, final} or {id, append, text}
 //   push: set(config), get, list, remove                          configs: {taskId, id, url}
 
+const TOOL_EVENTS = 'https://switchboard.dev/extensions/tool-events/v1';
 const HANGS = 'N=1 SLEEPTOOL=600';
 
 export async function play(caller, nobody, card, hook) {
@@ -14,7 +15,8 @@ export async function play(caller, nobody, card, hook) {
     send: [sent.state, sent.text, sent.history],
     get: JSON.stringify(await caller.get(sent.id)) === JSON.stringify(sent),
     'follow up': [followUp.contextId === sent.contextId, followUp.id === sent.id, followUp.text],
-    stream: await stream(caller),
+    stream: await stream(caller, []),
+    'stream with tool events': await stream(caller, [TOOL_EVENTS]),
     cancel: await cancel(caller),
     resubscribe: await resubscribe(caller),
     question: await question(caller),
@@ -27,15 +29,16 @@ export async function play(caller, nobody, card, hook) {
   };
 }
 
-async function stream(caller) {
+async function stream(caller, extensions) {
   const texts = {};
   const events = [];
-  for await (const event of caller.stream('N=2 SLEEPTOOL=0')) {
+  for await (const event of caller.stream('N=2 SLEEPTOOL=0', extensions)) {
     events.push(event);
     if (event.text !== undefined) texts[event.id] = (event.append ? texts[event.id] : '') + event.text;
   }
   return {
     first: events[0].task ? 'task' : 'update',
+    progress: events.map((event) => event.progress).filter(Boolean),
     tools: events.map((event) => event.tool).filter(Boolean),
     text: Object.values(texts).join(''),
     state: events.at(-1).state,

@@ -65,6 +65,7 @@ async def _agents(stage: Stage) -> None:
         for leg in LEGS:
             made = {"runtime": leg.runtime, "model": leg.model}
             await client.owner("agent.create", name=leg.agent, **made, env=leg.env(stage.model.url))
+            await client.owner("agent.create", name=leg.boxed, **made, env=leg.env(stage.model.url), placement="sandboxed")
             await client.owner("agent.create", name=f"{leg.agent}-keyless", **made, env=leg.env(stage.model.url, key=False))
 
 

@@ -28,6 +28,11 @@ class Leg:
     def agent(self) -> str:
         return f"leg-{self.runtime}"
 
+    @property
+    def boxed(self) -> str:
+        """The same agent, placed in a sandbox."""
+        return f"{self.agent}-boxed"
+
     def env(self, url: str, *, key: bool = True) -> dict[str, str]:
         return {self.url_env: url + self.url_path} | ({self.key_env: KEY} if key else {})
 

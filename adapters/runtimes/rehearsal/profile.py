@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from adapters.dialogue import Turn
+from adapters.jsonl import JsonLinesDialogue, recorded_turn
 from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
-from adapters.runtimes.rehearsal.dialogue import RehearsalDialogue
 
 SCRIPT = str(Path(__file__).with_name("script.py"))
 
 
 def launch(plan: Plan) -> Launch:
-    return Launch(argv=(plan.executable or sys.executable, "-I", SCRIPT), keep_stdin=True)
-
-
-def recorded_turn(meta: Mapping[str, Any]) -> Turn:
-    return Turn(prompt="", workspace=meta.get("cwd", "/workspace"))
+    argv = (plan.executable or sys.executable, "-I", SCRIPT)
+    return Launch(argv=argv, sees=(SCRIPT, sys.base_prefix), keep_stdin=True)
 
 
 PROFILE = Profile(
@@ -30,9 +24,9 @@ PROFILE = Profile(
     modes={
         "jsonl": Mode(
             name="jsonl",
-            dialogue=RehearsalDialogue,
+            dialogue=JsonLinesDialogue,
             launch=launch,
-            capabilities=Capabilities(deltas=True, resume=True, steer=True, interrupt=True),
+            capabilities=Capabilities(deltas=True, resume=True, steer=True, interrupt=True, structured=True),
             recorded_turn=recorded_turn,
         )
     },

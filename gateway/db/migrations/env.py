@@ -5,7 +5,8 @@ from sqlmodel import SQLModel
 
 import gateway.deliver.models  # fills the metadata
 import gateway.idempotency
-import gateway.log.models  # noqa: F401
+import gateway.log.models
+import gateway.retention.models  # noqa: F401
 import registry.models  # noqa: F401
 
 connection = context.config.attributes["connection"]

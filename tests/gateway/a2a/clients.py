@@ -41,8 +41,11 @@ class Caller:
         found = [event async for event in self.client.send_message(request(text, **more), context=self.context)]
         return found[-1].task
 
-    async def stream(self, text: str) -> list[pb.StreamResponse]:
-        return [event async for event in self.client.send_message(request(text), context=self.context)]
+    async def stream(self, text: str, **more: Any) -> list[pb.StreamResponse]:
+        return [event async for event in self.events(text, **more)]
+
+    def events(self, text: str, **more: Any) -> AsyncIterator[pb.StreamResponse]:
+        return self.client.send_message(request(text, **more), context=self.context)
 
     async def get(self, id: str) -> pb.Task:
         return await self.client.get_task(pb.GetTaskRequest(id=id), context=self.context)
@@ -58,10 +61,10 @@ class Caller:
 
 
 def request(
-    text: str, *, return_immediately: bool = False, task: pb.Task | None = None, context_id: str = ""
+    text: str, *, return_immediately: bool = False, task: pb.Task | None = None, context_id: str = "", message_id: str = ""
 ) -> pb.SendMessageRequest:
     parts = [pb.Part(text=text)] if text else []
-    made = pb.Message(message_id=message(text)["messageId"], role=pb.ROLE_USER, parts=parts)
+    made = pb.Message(message_id=message_id or message(text)["messageId"], role=pb.ROLE_USER, parts=parts)
     made.context_id, made.task_id = (task.context_id, task.id) if task else (context_id, "")
     configuration = pb.SendMessageConfiguration(return_immediately=return_immediately)
     return pb.SendMessageRequest(message=made, configuration=configuration)

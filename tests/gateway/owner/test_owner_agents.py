@@ -32,6 +32,7 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         limits={"turn_seconds": 60, "max_turns": 3},
         env={"MAIL_TOKEN": "tok-123456"},
         mcp_servers=[SERVER],
+        placement="sandboxed",
         public=False,
     )
     assert made.pop("created_at") == made.pop("updated_at")
@@ -56,6 +57,7 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         "env": {"MAIL_TOKEN": "set"},
         "command": [],
         "mcp_servers": [{**SERVER, "env": {"DB_TOKEN": "set"}}],
+        "placement": "sandboxed",
         "public": False,
         "extended": None,
         "warnings": [],
@@ -81,6 +83,8 @@ async def test_create_warns_of_what_is_missing(api: Api) -> None:
         "Model 'openai/gpt-55' is not in the catalogue; it is passed on as it is. Did you mean 'openai/gpt-5.5'?",
         "Runtime 'beta' was not found on PATH of the gateway. Install it: install alpha",
         "Neither the agent nor the gateway has OPENAI_API_KEY. Run: switchboard agent update mailer --env OPENAI_API_KEY=...",
+        "The agent runs UNSANDBOXED: its commands may do whatever the gateway's own user may do. "
+        "Run: switchboard agent update mailer --placement sandboxed",
         "Callers read no description. Run: switchboard agent update mailer --description ...",
     ]
 
@@ -139,6 +143,7 @@ async def test_a_name_is_taken_until_its_agent_is_deleted(api: Api) -> None:
         ({"tags": [""]}, "invalid_params", "tags.0"),
         ({"promt": "x"}, "invalid_params", "'promt'"),
         ({"prompt": 5}, "invalid_params", "(was 5)"),
+        ({"placement": "moon"}, "invalid_params", "moon"),
         ({"public": "yes"}, "invalid_params", "public"),
     ],
 )
@@ -209,6 +214,7 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "env.ANTHROPIC_API_KEY": {"value": "set", "source": "environment of the gateway"},
         "command": {"value": [], "source": "default"},
         "mcp_servers": {"value": [], "source": "default"},
+        "placement": {"value": "local", "source": "default"},
         "public": {"value": True, "source": "default"},
         "extended": {"value": None, "source": "default"},
     }

@@ -11,6 +11,7 @@ import anyio.lowlevel
 import psutil
 import pytest
 
+from adapters.launch import sandbox
 from gateway.owner import checks, http
 from gateway.owner.context import Check, Owner
 from gateway.settings import Settings
@@ -33,7 +34,7 @@ async def test_runtimes_are_listed_with_what_they_can_do(api: Api) -> None:
     path = api.install("alpha-cli", "echo 'alpha 2.1.7 (build 5)'")
     found = {runtime["name"]: runtime for runtime in (await api.call("runtimes.list"))["runtimes"]}
     assert list(found) == ["alpha", "beta", "own", "rehearsal"]
-    can = {"deltas": True, "resume": True, "steer": True, "interrupt": True}
+    can = {"deltas": True, "resume": True, "steer": True, "interrupt": True, "structured": True, "direct": False}
     assert found["alpha"] == {
         "name": "alpha",
         "title": "Alpha",
@@ -153,6 +154,7 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "cards.key": (True, True),
         "database": (True, True),
         "public URL": (True, True),
+        "sandbox": (not sandbox.probe(), False),
         "runtime alpha": (True, False),
         "runtime beta": (False, False),
         "runtime own": (True, False),

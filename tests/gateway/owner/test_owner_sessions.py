@@ -132,6 +132,7 @@ async def test_show_tells_everything_of_a_session(api: Api) -> None:
         "principal": "caller",
         "created_at": SAID,
         "updated_at": SAID,
+        "floor": 0,
         "workspace": str(api.directory / "data" / "sessions" / "ses_a" / "work"),
         "tasks": [{"id": "tsk_a", "state": "completed", "created_at": SAID, "updated_at": SAID}],
         "turns": [

@@ -1,27 +1,34 @@
-"""The rehearsal agent's dialogue: our own JSON-lines protocol (`specs/jsonl-protocol.md`), the smallest one to copy.
+"""The dialogue of every runtime that speaks our own JSON-lines protocol (`specs/jsonl-protocol.md`), the smallest one to copy.
 
 A line whose fields have the wrong type raises here and is kept raw by `Dialogue.feed`: never fatal, never lost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from adapters import events as ev
 from adapters.dialogue import Dialogue, Failure, Recorded, Step, Turn, Unsupported, json_line
 from adapters.events import ErrorCategory, Event, YieldReason
 
+_OPENS_A_TASK = ("chunk", "tool_start", "artifact", "ask", "system")  # what callers read: from then on it is no direct answer
 
-class RehearsalDialogue(Dialogue):
+
+class JsonLinesDialogue(Dialogue):
     def on_start(self, turn: Turn) -> list[bytes]:
+        self._open = False  # whether a task has begun to show
         line: dict[str, Any] = {
             "type": "turn",
             "prompt": turn.prompt,
             "workspace": turn.workspace,
             "session": turn.native_session,
-            "parts": [{"text": turn.prompt}],
-            "metadata": {},
-            "message_id": None,
+            "parts": [dict(part) for part in turn.parts] or [{"text": turn.prompt}],
+            "metadata": dict(turn.metadata),
+            "message_id": turn.message_id or None,
+            "context_id": turn.context_id or None,
+            "task_id": turn.task_id or None,
+            "references": [dict(reference) for reference in turn.references],
         }
         return [json_line(line)]
 
@@ -29,7 +36,10 @@ class RehearsalDialogue(Dialogue):
         if not self.running:
             return Step([self.keep(line, "outside a turn")], [])
         events = self.read(message)
-        return Step([self.keep(line, "unknown type")] if events is None else events, [])
+        if events is None:
+            return Step([self.keep(line, "unknown type")], [])
+        self._open = self._open or any(event.type in _OPENS_A_TASK for event in events)
+        return Step(events, [])
 
     def read(self, message: dict[str, Any]) -> list[Event] | None:
         """The events of one line; None for a type nobody knows."""
@@ -48,6 +58,10 @@ class RehearsalDialogue(Dialogue):
                 return [artifact(message)]
             case "ask":
                 return [ev.ask(text(message, "question"))]
+            case "status":
+                return [ev.status(text(message, "text"))]
+            case "message":
+                return self.end_told("completed", parts(message), direct=not self._open)
             case "steered":
                 return self.taken(text(message, "id"))
             case "usage":
@@ -78,8 +92,13 @@ class RehearsalDialogue(Dialogue):
             return self.end("failed", Failure("protocol_error", f"unknown yield_reason {reason!r}"))
         error = message.get("error")
         if error is None and reason != "failed":
-            return self.end(reason)
+            return self.end_told(reason, [{"text": text(message, "message")}] if message.get("message") else [])
         return self.end(reason, failure_of(error if isinstance(error, dict) else {}))
+
+    def end_told(self, reason: YieldReason, told: list[dict[str, Any]], *, direct: bool = False) -> list[Event]:
+        """End the turn, with parts for the caller."""
+        *before, _ = self.end(reason)
+        return [*before, ev.done(reason, told=told, direct=direct)]
 
     def steer(self, text: str, id: str = "") -> list[bytes]:
         if not self.running or self.interrupted:
@@ -116,11 +135,13 @@ def numbers(message: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in message.items() if isinstance(value, int | float)}
 
 
+def parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for part in of_type(message, "parts", list) if isinstance(part, dict)]
+
+
 def artifact(message: dict[str, Any]) -> Event:
-    parts = [part for part in of_type(message, "parts", list) if isinstance(part, dict)]
-    return ev.artifact(
-        text(message, "name"), parts, append=message.get("append", False) is True, last=message.get("last", True) is True
-    )
+    append, last = message.get("append", False) is True, message.get("last", True) is True
+    return ev.artifact(text(message, "name"), parts(message), append=append, last=last)
 
 
 def failure_of(error: dict[str, Any]) -> Failure:
@@ -129,3 +150,7 @@ def failure_of(error: dict[str, Any]) -> Failure:
     if category not in get_args(ErrorCategory):
         return Failure("protocol_error", f"unknown category {category!r}: {detail}")
     return Failure(category, detail)
+
+
+def recorded_turn(meta: Mapping[str, Any]) -> Turn:
+    return Turn(prompt="", workspace=meta.get("cwd", "/workspace"))

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004_sessions"
-down_revision = "0003_steer"
+revision = "0006_sessions"
+down_revision = "0005_archive"
 
 
 def upgrade() -> None:

@@ -1,0 +1,33 @@
+"""The conformance runtime, for tests only: the agent that public conformance kits for A2A are pointed at."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from adapters.jsonl import JsonLinesDialogue, recorded_turn
+from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
+
+SCRIPT = str(Path(__file__).with_name("script.py"))
+
+
+def launch(plan: Plan) -> Launch:
+    return Launch(argv=(plan.executable or sys.executable, "-I", SCRIPT), keep_stdin=True)
+
+
+PROFILE = Profile(
+    name="conformance",
+    title="Conformance agent (tests only)",
+    executable=sys.executable,
+    providers=frozenset(),
+    modes={
+        "jsonl": Mode(
+            name="jsonl",
+            dialogue=JsonLinesDialogue,
+            launch=launch,
+            capabilities=Capabilities(interrupt=True, structured=True, direct=True),
+            recorded_turn=recorded_turn,
+        )
+    },
+    default_mode="jsonl",
+)
