@@ -44,6 +44,8 @@ def main() -> int:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # it would be done for each reader anew
         server_header=False,
     )
     return 0

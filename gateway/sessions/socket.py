@@ -13,6 +13,7 @@ after the other. A page of a foreign origin may not connect: a browser would let
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -20,19 +21,20 @@ from pydantic import BaseModel, Field, RootModel
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.errors import InvalidParams, OutOfScope
-from gateway.log.rows import Position
+from gateway.log.rows import Batch, Position
 from gateway.log.tail import tail
 from gateway.sessions.access import Access
 from gateway.sessions.border import parsed, queried, refused, strict_json, told
 from gateway.sessions.events import cursor
-from gateway.sessions.frames import Filter, Framing, closes, framed
+from gateway.sessions.frames import Filter, closes
+from gateway.sessions.frames import told as told_of
 from gateway.sessions.shapes import Problem, ReadLog, SendMessage, Shape
 from gateway.sessions.views import Seen
 from gateway.sessions.work import Sessions
 from gateway.settings import Settings
 from gateway.wire import MAX_DEPTH, depth
 
-LISTED = Framing("websocket", b"", b"", b"", b",", numbered=False)
+FRAME_BYTES = 256 * 1024  # of events in one frame; an event that is larger has one of its own
 OVER, EXPIRED, SLOW = 1000, 4401, 4408  # close codes
 
 Id = Annotated[str, Field(max_length=100)]
@@ -99,17 +101,42 @@ def check_origin(websocket: WebSocket, settings: Settings) -> None:
         raise OutOfScope(f"Pages of {origin[:200]!r} may not connect.", "An operator allows them by SWITCHBOARD_CORS_ORIGINS.")
 
 
+def frames(batch: Batch, wanted: Filter) -> list[str]:
+    """A batch as frames, made once for all who want the same."""
+    key = ("websocket", wanted)
+    made: list[str] | None = batch.whole.get(key)
+    if made is None:
+        events = (event.json for event in told_of(batch) if wanted.takes(event))
+        made = batch.whole[key] = [f'{{"type":"events","events":[{b",".join(some).decode()}]}}' for some in _grouped(events)]
+    return made
+
+
+def _grouped(events: Iterable[bytes]) -> Iterator[list[bytes]]:
+    group: list[bytes] = []
+    size = 0
+    for event in events:
+        if group and size + len(event) > FRAME_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(event)
+        size += len(event)
+    if group:
+        yield group
+
+
 class _Bridge:
     def __init__(self, websocket: WebSocket, sessions: Sessions, access: Access, seen: Seen) -> None:
         self._websocket, self._sessions, self._access, self._seen = websocket, sessions, access, seen
 
     async def run(self, after: int, wanted: Filter) -> None:
+        code = None
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._listen, group.cancel_scope)
                 code = await self._tell(after, wanted)
                 group.cancel_scope.cancel()
-            await self._close(code)
+            if code is not None:
+                await self._close(code)
         except* (WebSocketDisconnect, OSError):
             pass
 
@@ -122,9 +149,8 @@ class _Bridge:
             async for batch in tail(self._sessions.log, self._seen.id, Position(after)):
                 if self._access.is_over():
                     return EXPIRED
-                events = framed(batch, LISTED, wanted)
-                if events:
-                    await self._send('{"type":"events","events":[' + events[:-1].decode() + "]}")
+                for frame in frames(batch, wanted):
+                    await self._send(frame)
                 await self._say_live(batch.before.seq, batch.after.seq)
                 if closes(batch):
                     return OVER

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.clock import now_us
 from gateway.sessions import socket as bridge
+from tests.gateway.log.log_tools import entry, write
 from tests.gateway.sessions.api import PATH, WAIT, Api
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Client, Json, serving
@@ -205,10 +206,13 @@ async def test_who_does_not_read_is_cut_off_and_may_come_again(tmp_path: Path) -
     """[INV-5]"""
     async with serving(tmp_path, send_timeout=0.2) as gateway:
         api = Api(gateway)
-        id = (await api.finished("BIG=20000000"))["id"]
-        async with bridged(gateway, id, max_queue=1, ping_interval=None) as ws:
+        assert gateway.app is not None
+        id = (await api.finished("N=1"))["id"]
+        for _ in range(50):  # more than the kernel holds for a connection
+            await write(gateway.app.state.log, id, [entry(body=json.dumps({"text": "x" * 1_000_000}))])
+        async with bridged(gateway, id, max_queue=1, compression=None) as ws:
             with anyio.fail_after(WAIT):
-                while gateway.app is not None and gateway.app.state.log.hub.readers(id):  # noqa: ASYNC110
+                while gateway.app.state.log.hub.readers(id):  # noqa: ASYNC110
                     await anyio.sleep(0.05)
             with pytest.raises(ConnectionClosed):
                 await ws.next("none")
