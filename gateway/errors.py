@@ -4,7 +4,8 @@
     ├── UsageError            what was sent makes no sense: the value is quoted, the mend is said
     │   ├── InvalidParams
     │   ├── ModelMismatch     the runtime cannot drive this model
-    │   └── TooLarge
+    │   ├── TooLarge
+    │   └── UnsupportedType   a media type that the agent does not take
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
     │   ├── Archived          a session that is read-only for good
@@ -66,6 +67,10 @@ class ModelMismatch(UsageError):
 
 class TooLarge(UsageError):
     code = "too_large"
+
+
+class UnsupportedType(UsageError):
+    code = "unsupported_type"
 
 
 class NotFound(SwitchboardError):
@@ -132,6 +137,7 @@ TABLE: dict[str, Codes] = {
     "invalid_params": Codes(-32602, 400, 2),
     "model_mismatch": Codes(-32602, 422, 2),
     "too_large": Codes(-32602, 413, 2),
+    "unsupported_type": Codes(-32602, 415, 2),
     "not_found": Codes(-32010, 404, 1),
     "conflict": Codes(-32011, 409, 1),
     "session_archived": Codes(-32011, 409, 1),

@@ -23,11 +23,13 @@ from typing import Any
 import anyio
 import httpx2
 import uvicorn
+from sqlalchemy import text
 from starlette.applications import Starlette
 
 from adapters.profile import Profile
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.app import create_app
+from gateway.db.engine import Database
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
@@ -39,6 +41,19 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def database_url(data_dir: Path) -> str:
+    """Where a gateway on `data_dir` keeps its data."""
+    return Settings(data_dir=data_dir).database
+
+
+async def run_sql(data_dir: Path, *statements: str) -> None:
+    """Change what a gateway that does not run will find."""
+    database = Database(database_url(data_dir))
+    await database.start()
+    await database.write(lambda conn: [conn.execute(text(statement)).close() for statement in statements])
+    await database.aclose()
 
 
 def message(text: str, **more: Any) -> Json:

@@ -29,6 +29,7 @@ from gateway.errors import (
     SwitchboardError,
     TooLarge,
     Unavailable,
+    UnsupportedType,
     UsageError,
 )
 from gateway.wire import BadBody, checked_body
@@ -40,10 +41,6 @@ _SECRET = frozenset({"destinations", "secrets"})  # what holds or may hold secre
 M = TypeVar("M", bound=BaseModel)
 
 log_ = structlog.get_logger("switchboard.sessions")
-
-
-class WrongType(UsageError):
-    """A body that says it is no JSON."""
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:
@@ -65,8 +62,6 @@ def refused(exc: Exception) -> Response:
 def status_of(exc: Exception) -> int:
     if isinstance(exc, HTTPException):
         return exc.status_code
-    if isinstance(exc, WrongType):
-        return 415
     return exc.codes.http if isinstance(exc, SwitchboardError) else 500
 
 
@@ -93,10 +88,10 @@ def queried(connection: HTTPConnection, model: type[M]) -> M:
 
 
 async def body_of(request: Request, model: type[M], limit: int) -> M:
-    """Raises InvalidParams, TooLarge, WrongType."""
+    """Raises InvalidParams, TooLarge, UnsupportedType."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise WrongType(f"The Content-Type {media_type[:80]!r} is not taken.", "Send application/json.")
+        raise UnsupportedType(f"The Content-Type {media_type[:80]!r} is not taken.", "Send application/json.")
     try:
         body = await checked_body(request, limit)
     except BadBody as exc:

@@ -14,32 +14,33 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.errors import InvalidParams
 from gateway.log.rows import Position
-from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.sessions.access import Access
 from gateway.sessions.border import NO_STORE
-from gateway.sessions.frames import NDJSON, SSE, Filter, Framing, Told, closes, live, told, whole
+from gateway.sessions.frames import NDJSON, SSE, Filter, Framing, Teller, Told, closes
 from gateway.sessions.shapes import ReadEvents, ReadLog
 from gateway.sessions.views import Seen
 
 PING_SECONDS = 15
 
 
-async def events(log: Log, access: Access, seen: Seen, request: Request, asked: ReadEvents, send_timeout: float) -> Response:
+async def events(
+    teller: Teller, access: Access, seen: Seen, request: Request, asked: ReadEvents, send_timeout: float
+) -> Response:
     """A page of JSON, or a stream where one is accepted."""
     after, wanted = cursor(request, seen, asked.after), Filter.of(asked)
     framing = _framing(request.headers.get("accept", ""))
     if framing is None:
-        return await _page(log, seen, after, asked, wanted)
+        return await _page(teller, seen, after, asked, wanted)
     if seen.status == "archived" and after == seen.seq:
         return Response(status_code=204, headers=NO_STORE)  # tells an EventSource not to come again
-    return stream(live(log, seen.id, after, framing, wanted, access.is_over), framing, send_timeout)
+    return stream(teller.live(seen.id, after, framing, wanted, access.is_over), framing, send_timeout)
 
 
-def download(log: Log, seen: Seen, request: Request, asked: ReadLog) -> Response:
+def download(teller: Teller, seen: Seen, request: Request, asked: ReadLog) -> Response:
     after = cursor(request, seen, asked.after)
     headers = {**NO_STORE, "Content-Disposition": f'attachment; filename="{seen.id}.jsonl"'}
-    return StreamingResponse(whole(log, seen.id, after, Filter.of(asked)), 200, headers, NDJSON.media_type)
+    return StreamingResponse(teller.whole(seen.id, after, Filter.of(asked)), 200, headers, NDJSON.media_type)
 
 
 def stream(content: AsyncIterator[bytes], framing: Framing, send_timeout: float) -> EventSourceResponse:
@@ -72,14 +73,14 @@ def _framing(accept: str) -> Framing | None:
     return next((framings.get(name) for name in named if name in framings or name == "application/json"), None)
 
 
-async def _page(log: Log, seen: Seen, after: int, asked: ReadEvents, wanted: Filter) -> Response:
+async def _page(teller: Teller, seen: Seen, after: int, asked: ReadEvents, wanted: Filter) -> Response:
     """At most `limit` events; if there are none, those that come within `wait` seconds."""
     found: list[Told] = []
     upto = after
     live = asked.wait > 0 and seen.status != "archived"
     with anyio.move_on_after(asked.wait if live else None):
-        async for batch in tail(log, seen.id, Position(after), live=live):
-            upto = _take(told(batch), wanted, found, asked.limit, upto)
+        async for batch in tail(teller.log, seen.id, Position(after), live=live):
+            upto = _take(teller.told(batch), wanted, found, asked.limit, upto)
             if closes(batch) or len(found) == asked.limit or (live and found):
                 break
     data = b'{"events":[' + b",".join(event.json for event in found) + b'],"next":%d}' % upto

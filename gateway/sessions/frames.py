@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.clock import iso
+from gateway.files.links import Links
+from gateway.files.refs import STORED
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.snapshot import SNAPSHOT
-from gateway.log.store import Log
+from gateway.log.store import Log, encode
 from gateway.log.tail import tail
-from gateway.sessions.shapes import ReadLog
+from gateway.sessions.shapes import Artifact, ReadLog
 from gateway.turns.queue import ARCHIVED
 from gateway.wire import one_line
 
@@ -67,53 +69,80 @@ SSE = Framing("text/event-stream", b"retry: %d\n\n" % RETRY_MS, b": alive\n\n", 
 NDJSON = Framing("application/x-ndjson", b"", b"\n", b"", b"\n", numbered=False)
 
 
-async def live(
-    log: Log, session_id: str, after: int, framing: Framing, wanted: Filter, expired: Callable[[], bool]
-) -> AsyncIterator[bytes]:
-    """Everything after a position, then what comes; ends with the session, or before the first event after `expired`."""
-    yield framing.opening
-    async for batch in tail(log, session_id, Position(after)):
-        if expired():
-            return
-        data = framed(batch, framing, wanted)
-        if data:
-            yield data
-        if closes(batch):
-            return
+class Teller:
+    """Makes events of batches. What it makes holds links to files, so it is made anew when those have another age."""
 
+    def __init__(self, log: Log, links: Links) -> None:
+        self.log, self._links = log, links
 
-async def whole(log: Log, session_id: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
-    """The log as it is, to its end."""
-    async for batch in tail(log, session_id, Position(after), live=False):
-        yield framed(batch, NDJSON, wanted)
+    @property
+    def age(self) -> int:
+        return self._links.expires
 
+    async def live(
+        self, session_id: str, after: int, framing: Framing, wanted: Filter, expired: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
+        """Everything after a position, then what comes; ends with the session, or before what comes after `expired`."""
+        yield framing.opening
+        async for batch in tail(self.log, session_id, Position(after)):
+            if expired():
+                return
+            data = self.framed(batch, framing, wanted)
+            if data:
+                yield data
+            if closes(batch):
+                return
 
-def framed(batch: Batch, framing: Framing, wanted: Filter) -> bytes:
-    key = ("session", framing.media_type, wanted)
-    data: bytes | None = batch.whole.get(key)
-    if data is None:
-        data = batch.whole[key] = b"".join(framing.frame(event) for event in told(batch) if wanted.takes(event))
-    return data
+    async def whole(self, session_id: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
+        """The log as it is, to its end."""
+        async for batch in tail(self.log, session_id, Position(after), live=False):
+            yield self.framed(batch, NDJSON, wanted)
 
+    def framed(self, batch: Batch, framing: Framing, wanted: Filter) -> bytes:
+        key = ("session", framing.media_type, wanted, self.age)
+        data: bytes | None = batch.whole.get(key)
+        if data is None:
+            data = batch.whole[key] = b"".join(framing.frame(event) for event in self.told(batch) if wanted.takes(event))
+        return data
 
-def told(batch: Batch) -> list[Told]:
-    """What callers may read of a batch."""
-    return [_told(batch, row) for row in batch.rows if row.level != "internal"]
+    def told(self, batch: Batch) -> list[Told]:
+        """What callers may read of a batch."""
+        age = self.age
+        return [self._told(batch, row, age) for row in batch.rows if row.level != "internal"]
 
+    def _told(self, batch: Batch, row: Row, age: int) -> Told:
+        key = ("session", row.seq, age)
+        event: Told | None = batch.shared.get(key)
+        if event is None:
+            event = batch.shared[key] = Told(row.seq, row.type, row.level, self.encoded(row))
+        return event
 
-def _told(batch: Batch, row: Row) -> Told:
-    key = ("session", row.seq)
-    event: Told | None = batch.shared.get(key)
-    if event is None:
-        event = batch.shared[key] = Told(row.seq, row.type, row.level, encoded(row))
-    return event
+    def encoded(self, row: Row) -> bytes:
+        """An event as JSON; its body has been JSON since it was made, but for the files it names."""
+        body = row.body if f'"{STORED}"' not in row.body else encode(self._linked(json.loads(row.body)))
+        names = f'"id":"{row.id}","type":"{row.type}","level":"{row.level}","actor":"{row.actor}"'
+        ids = f'"task_id":{json.dumps(row.task_id)},"turn_id":{json.dumps(row.turn_id or None)}'
+        return one_line(f'{{"seq":{row.seq},{names},{ids},"created_at":"{iso(row.created_at)}","body":{body}}}')
 
+    def artifact(self, artifact: Artifact) -> Artifact:
+        return artifact.model_copy(update={"parts": self._linked(artifact.parts)})
 
-def encoded(row: Row) -> bytes:
-    """An event as JSON; its body has been JSON since it was made."""
-    names = f'"id":"{row.id}","type":"{row.type}","level":"{row.level}","actor":"{row.actor}"'
-    ids = f'"task_id":{json.dumps(row.task_id)},"turn_id":{json.dumps(row.turn_id or None)}'
-    return one_line(f'{{"seq":{row.seq},{names},{ids},"created_at":"{iso(row.created_at)}","body":{row.body}}}')
+    def _linked(self, value: Any) -> Any:
+        """A value with a URL in the place of each file."""
+        if isinstance(value, list):
+            return [self._linked(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return self._link(value) if STORED in value else {name: self._linked(item) for name, item in value.items()}
+
+    def _link(self, part: dict[str, Any]) -> dict[str, Any]:
+        stored, metadata = part[STORED], part.get("metadata") or {}
+        start, size = stored.get("start", 0), stored["size"]
+        length = stored.get("end", size) - start
+        if length < size:
+            metadata = {**metadata, "offset": start, "length": length}
+        made = {"url": self._links.url(stored["id"]), "filename": stored["name"], "mediaType": stored["media_type"]}
+        return made | {"metadata": {**metadata, "size": size}}
 
 
 def closes(batch: Batch) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +15,16 @@ from gateway.auth.callers import Principal, room_for_task
 from gateway.clock import new_id
 from gateway.db.engine import Database
 from gateway.errors import Archived, Conflict, InvalidParams, TooLarge
+from gateway.files.intake import Intake as Files
 from gateway.idempotency import HEADER, Once, parse_key
 from gateway.log.rows import Batch, Position
 from gateway.sessions import views
-from gateway.sessions.parts import stored
-from gateway.sessions.shapes import CreateSession, Input, SendMessage
+from gateway.sessions.parts import given
+from gateway.sessions.shapes import CreateSession, SendMessage
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.queue import Accepted
-from gateway.turns.spec import Inbound, Mode, prompt_of
+from gateway.turns.spec import Inbound, prompt_of
 
 TRIES = 3  # a task that waits for input may be ended by somebody else just before the message comes
 
@@ -36,25 +37,32 @@ class Intake:
     database: Database
     engine: Engine
     settings: Settings
+    files: Files
 
-    def inbound(self, input: Input, metadata: dict[str, Any], session_id: str | None = None, mode: Mode = "queue") -> Inbound:
-        """Raises TooLarge."""
-        parts = stored(input)
-        size, limit = len(prompt_of([{"parts": parts}])), self.settings.max_prompt_chars
+    async def inbound(self, asked: CreateSession | SendMessage, modes: Sequence[str]) -> Inbound:
+        """A message, its files stored. Raises TooLarge, UnsupportedType, InvalidParams, Unavailable."""
+        parts = given(asked.input)
+        size, limit = len(prompt_of([{"parts": [one.part for one in parts if one.part]}])), self.settings.max_prompt_chars
         if size > limit:
             raise TooLarge(f"The message has {size} characters; at most {limit} are taken.", "Send less.")
-        return Inbound(parts, new_id("msg"), session_id, metadata=metadata, mode=mode)
+        taken = await self.files.take(parts, modes)
+        return Inbound(taken.parts, new_id("msg"), files=taken.files)
 
     def once(self, scope: str, principal: Principal, asked: CreateSession | SendMessage, header: str | None) -> Once | None:
         """The request under its key; None where it has none. Raises InvalidParams, UsageError."""
-        given = [key for key in (header, asked.idempotency_key) if key is not None]
-        if len(set(given)) > 1:
+        keys = [key for key in (header, asked.idempotency_key) if key is not None]
+        if len(set(keys)) > 1:
             raise InvalidParams(f"{HEADER} and idempotency_key hold two different keys.", "Send one of them.")
-        if not given:
+        if not keys:
             return None
         secret = principal.anonymous and not self.settings.lists_anonymously
-        said = json.dumps(asked.model_dump(exclude={"idempotency_key"}), sort_keys=True)
-        return Once.of(scope, principal.id, parse_key(given[0], secret=secret), hashlib.sha256(said.encode()).hexdigest())
+        said = json.dumps(asked.model_dump(mode="json", exclude={"idempotency_key"}), sort_keys=True)
+        return Once.of(scope, principal.id, parse_key(keys[0], secret=secret), hashlib.sha256(said.encode()).hexdigest())
+
+    async def earlier(self, once: Once | None) -> Accepted | None:
+        """What came of a request before. Raises KeyReused."""
+        found = await self.database.read(lambda conn: idempotency.find(conn, once)) if once else None
+        return _accepted(found) if found else None
 
     async def begin(
         self, agent_id: str, version: int, principal: Principal, new: Inbound, once: Once | None, keep: Keep | None = None
@@ -63,7 +71,7 @@ class Intake:
 
         def known(conn: Connection) -> Accepted | None:
             found = idempotency.begin(conn, once) if once else None
-            return Accepted(**found, batch=Batch(found["session_id"], Position(found["seq"]), [])) if found else None
+            return _accepted(found) if found else None
 
         def within(conn: Connection, accepted: Accepted) -> None:
             if keep is not None:
@@ -95,3 +103,8 @@ class Intake:
                 tries -= 1
                 if waiting is None or not tries or isinstance(exc, Archived):
                     raise
+
+
+def _accepted(found: dict[str, Any]) -> Accepted:
+    """As it was told first; it has no rows, for nothing was written."""
+    return Accepted(**found, batch=Batch(found["session_id"], Position(found["seq"]), []))

@@ -10,22 +10,26 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.sessions.shapes import Context, Mention, Part
+from gateway.files.intake import Given
+from gateway.sessions.shapes import Context, File, Mention, Part
 
 Json = dict[str, Any]
 _FENCES = re.compile(r"^ {0,3}(`{3,})", re.MULTILINE)
 
 
-def stored(input: str | Sequence[Part]) -> tuple[Json, ...]:
-    return ({"text": input},) if isinstance(input, str) else tuple(map(_stored, input))
+def given(input: str | Sequence[Part]) -> list[Given]:
+    return [Given({"text": input})] if isinstance(input, str) else [_given(part) for part in input]
 
 
-def _stored(part: Part) -> Json:
-    if part.context is not None:
-        return {"text": _context(part.context), "metadata": {"context": {"path": part.context.path}}}
-    if part.mention is not None:
-        return {"text": _mention(part.mention), "metadata": {"mention": part.mention.model_dump(exclude_none=True)}}
-    return {"text": part.text} if part.text is not None else {"data": part.data}
+def _given(part: Part) -> Given:
+    match part:
+        case Part(file=File() as file):
+            return Given(None, file.raw, file.url or "", file.name, file.media_type)
+        case Part(context=Context() as context):
+            return Given({"text": _context(context), "metadata": {"context": {"path": context.path}}})
+        case Part(mention=Mention() as mention):
+            return Given({"text": _mention(mention), "metadata": {"mention": mention.model_dump(exclude_none=True)}})
+    return Given({"data": part.data} if part.text is None else {"text": part.text})
 
 
 def _context(context: Context) -> str:

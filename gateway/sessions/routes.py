@@ -119,11 +119,11 @@ async def _token(call: Call) -> BaseModel:
 async def _events(call: Call) -> Response:
     sessions = call.sessions
     timeout = sessions.settings.send_timeout
-    return await events.events(sessions.log, call.access, call.session, call.request, call.query, timeout)
+    return await events.events(sessions.teller, call.access, call.session, call.request, call.query, timeout)
 
 
 async def _log(call: Call) -> Response:
-    return events.download(call.sessions.log, call.session, call.request, call.query)
+    return events.download(call.sessions.teller, call.session, call.request, call.query)
 
 
 async def _destinations(call: Call) -> BaseModel:

@@ -1,14 +1,24 @@
 """What the session API takes and answers, as pydantic models: the OpenAPI document is made from them.
 
-Parts of a message have one of `text`, `data`, `context`, `mention`. They are stored as A2A parts, so that a session can be
-used over both APIs and every runtime is told the same: see `gateway.sessions.parts`.
+Parts of a message have one of `text`, `data`, `context`, `mention`, `file`. They are stored as A2A parts, so that a session
+can be used over both APIs and every runtime is told the same: see `gateway.sessions.parts`.
 """
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from gateway.deliver.destinations import MAX_DESTINATIONS, MAX_SECRETS, Given
 
@@ -32,6 +42,20 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
+
+def _decoded(value: object) -> bytes:
+    try:
+        return base64.b64decode(str(value).encode("ascii"), validate=True)
+    except ValueError as exc:
+        raise ValueError("it is no base64") from exc
+
+
+Raw = Annotated[
+    bytes,
+    BeforeValidator(_decoded, json_schema_input_type=str),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+
 MAX_PARTS = 1000
 MAX_METADATA = 64  # entries
 MAX_WAIT = 60  # seconds
@@ -41,7 +65,7 @@ MAX_PAGE = 1000
 class Shape(BaseModel):
     """A body: nothing is guessed, nothing unknown is passed over."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, ser_json_bytes="base64")
 
 
 class Query(BaseModel):
@@ -74,6 +98,21 @@ class Mention(Shape):
         return self
 
 
+class File(Shape):
+    """A file for the agent's `inbox/`: its bytes, or where to get them; of a type its card takes (specs/files.md)."""
+
+    raw: Raw | None = Field(None, description="The bytes, in base64.")
+    url: str | None = None
+    name: Annotated[str, StringConstraints(max_length=1024)] = ""
+    media_type: Annotated[str, StringConstraints(max_length=255)] = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> File:
+        if (self.raw is None) == (self.url is None):
+            raise ValueError("a file has raw or url")
+        return self
+
+
 class Part(Shape):
     """Exactly one of its fields."""
 
@@ -81,11 +120,12 @@ class Part(Shape):
     data: Any = Field(None, description="JSON, given to the agent as it is.")
     context: Context | None = None
     mention: Mention | None = None
+    file: File | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Part:
         if len(self.model_fields_set) != 1:
-            raise ValueError("a part has exactly one of text, data, context, mention")
+            raise ValueError("a part has exactly one of text, data, context, mention, file")
         return self
 
 
@@ -107,6 +147,7 @@ class CreateSession(Shape):
     agent: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(description="The agent's name.")
     input: Input = Field(description="The first message: a text, or parts.")
     metadata: dict[str, Any] = Field(default_factory=dict, max_length=MAX_METADATA, description="Kept with the session.")
+    limits: dict[str, Any] = Field(default_factory=dict, description="Of this session: see specs/limits.md.")
     destinations: list[Given] = Field([], max_length=MAX_DESTINATIONS, description="Webhooks: see specs/webhooks.md.")
     idempotency_key: Key | None = Field(None, description="As the header Idempotency-Key.")
 
@@ -169,6 +210,7 @@ class Session(BaseModel):
     agent: str
     status: Status
     metadata: dict[str, Any]
+    limits: dict[str, Any] = Field(description="Those it was given itself.")
     seq: int = Field(description="Of the last event.")
     created_at: str
     updated_at: str

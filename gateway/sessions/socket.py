@@ -26,8 +26,7 @@ from gateway.log.tail import tail
 from gateway.sessions.access import Access
 from gateway.sessions.border import parsed, queried, refused, strict_json, told
 from gateway.sessions.events import cursor
-from gateway.sessions.frames import Filter, closes
-from gateway.sessions.frames import told as told_of
+from gateway.sessions.frames import Filter, Teller, closes
 from gateway.sessions.shapes import Problem, ReadLog, SendMessage, Shape
 from gateway.sessions.views import Seen
 from gateway.sessions.work import Sessions
@@ -101,12 +100,12 @@ def check_origin(websocket: WebSocket, settings: Settings) -> None:
         raise OutOfScope(f"Pages of {origin[:200]!r} may not connect.", "An operator allows them by SWITCHBOARD_CORS_ORIGINS.")
 
 
-def frames(batch: Batch, wanted: Filter) -> list[str]:
+def frames(teller: Teller, batch: Batch, wanted: Filter) -> list[str]:
     """A batch as frames, made once for all who want the same."""
-    key = ("websocket", wanted)
+    key = ("websocket", wanted, teller.age)
     made: list[str] | None = batch.whole.get(key)
     if made is None:
-        events = (event.json for event in told_of(batch) if wanted.takes(event))
+        events = (event.json for event in teller.told(batch) if wanted.takes(event))
         made = batch.whole[key] = [f'{{"type":"events","events":[{b",".join(some).decode()}]}}' for some in _grouped(events)]
     return made
 
@@ -149,7 +148,7 @@ class _Bridge:
             async for batch in tail(self._sessions.log, self._seen.id, Position(after)):
                 if self._access.is_over():
                     return EXPIRED
-                for frame in frames(batch, wanted):
+                for frame in frames(self._sessions.teller, batch, wanted):
                     await self._send(frame)
                 await self._say_live(batch.before.seq, batch.after.seq)
                 if closes(batch):

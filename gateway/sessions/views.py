@@ -19,6 +19,7 @@ from gateway.a2a.translate import artifact_id
 from gateway.auth.callers import Principal
 from gateway.clock import iso
 from gateway.errors import InvalidParams, NotFound
+from gateway.files import refs
 from gateway.log.models import EventRow, Task, Turn
 from gateway.log.models import Session as SessionRow
 from gateway.sessions import shapes
@@ -33,7 +34,7 @@ _AGENT, _VERSION = models.Agent.__table__, models.AgentVersion.__table__  # type
 _LAST_SEQ = select(func.coalesce(func.max(_E.c.seq), 0)).where(_E.c.session_id == _S.c.id).scalar_subquery()
 _SEEN: Select[Any] = (
     select(
-        *(_S.c[name] for name in ("id", "agent_id", "principal", "status", "meta", "created_at", "updated_at")),
+        *(_S.c[name] for name in ("id", "agent_id", "principal", "status", "meta", "limits", "created_at", "updated_at")),
         _AGENT.c.name.label("agent"),
         _VERSION.c.public,
         _LAST_SEQ.label("seq"),
@@ -55,6 +56,7 @@ class Seen:
     principal: str
     status: shapes.Status
     meta: dict[str, Any] | None
+    limits: dict[str, Any] | None
     created_at: int
     updated_at: int
     agent: str
@@ -70,6 +72,7 @@ class Seen:
         return {
             **plain,
             "metadata": self.meta or {},
+            "limits": self.limits or {},
             "created_at": iso(self.created_at),
             "updated_at": iso(self.updated_at),
         }
@@ -148,8 +151,9 @@ class _Said:
             case "ask":
                 self.question = body["question"]
             case "artifact":
-                before = self.artifacts.get(body["name"], []) if body["append"] else []
-                self.artifacts[body["name"]] = [*before, *body["parts"]]
+                if not body["append"]:
+                    self.artifacts[body["name"]] = []
+                refs.extend(self.artifacts.setdefault(body["name"], []), body["parts"])
             case "done":
                 self.texts += _texts(body.get("message", ()))
                 self.done_at = at

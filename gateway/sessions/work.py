@@ -6,14 +6,20 @@ id is the task's `contextId`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
 from sqlalchemy import Connection, update
 
-from gateway.auth.callers import SIGN_IN, Agent, Callers
+from gateway.a2a.cards import Face, input_modes
+from gateway.auth.callers import SIGN_IN, Callers
 from gateway.clock import iso
 from gateway.errors import NotAllowed, NotFound, NothingRuns
+from gateway.files.intake import Intake as Files
+from gateway.files.links import Links
+from gateway.idempotency import Once
 from gateway.log.models import Session as SessionRow
 from gateway.log.rows import Position
 from gateway.log.store import Log
@@ -21,6 +27,7 @@ from gateway.log.tail import tail
 from gateway.sessions import views
 from gateway.sessions.access import Access, Gate, Scope
 from gateway.sessions.destinations import Hooks
+from gateway.sessions.frames import Teller
 from gateway.sessions.intake import Intake
 from gateway.sessions.shapes import (
     Canceled,
@@ -40,14 +47,10 @@ from gateway.sessions.views import Seen
 from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.engine import Engine
+from gateway.turns.limits import of_session
 from gateway.turns.queue import Accepted
 
 _session = SessionRow.__table__  # type: ignore[attr-defined]
-
-
-class Face(Agent, Protocol):
-    @property
-    def version(self) -> int: ...
 
 
 class Directory(Protocol):
@@ -64,10 +67,12 @@ class Sessions:
         directory: Directory,
         gate: Gate,
         hooks: Hooks,
+        files: Files,
+        links: Links,
     ) -> None:
         self.log, self.engine, self.settings = log, engine, settings
         self.callers, self.directory, self.gate, self.hooks = callers, directory, gate, hooks
-        self.intake = Intake(log.database, engine, settings)
+        self.intake, self.teller = Intake(log.database, engine, settings, files), Teller(log, links)
 
     # -- reading
 
@@ -90,7 +95,8 @@ class Sessions:
         if wait and not seen.rests:
             with anyio.move_on_after(wait):
                 await self._until_rest(seen)
-        return await self.log.database.read(lambda conn: views.result(conn, views.find(conn, seen.id, seen.principal)))
+        found = await self.log.database.read(lambda conn: views.result(conn, views.find(conn, seen.id, seen.principal)))
+        return found.model_copy(update={"artifacts": [self.teller.artifact(one) for one in found.artifacts]})
 
     async def _until_rest(self, seen: Seen) -> None:
         async for batch in tail(self.log, seen.id, Position(seen.seq)):
@@ -106,22 +112,29 @@ class Sessions:
         principal = access.principal
         face = self.callers.admit(principal, await self.directory.face(asked.agent), asked.agent)
         once = self.intake.once(f"sessions {face.agent_id}", principal, asked, key)
-        new = self.intake.inbound(asked.input, {})
+        accepted = await self.intake.earlier(once) or await self._begin(access, face, asked, once)
+        seen = await self._seen(accepted.session_id, principal.id)
+        token = self.token(access, seen, CreateToken())
+        return Created(**seen.fields(), task_id=accepted.task_id, turn_id=accepted.turn_id, client_token=token)
+
+    async def _begin(self, access: Access, face: Face, asked: CreateSession, once: Once | None) -> Accepted:
+        limits = of_session(asked.limits)
         save = await self.hooks.wanted(asked.destinations)
+        new = replace(await self.intake.inbound(asked, input_modes(face)), limits=limits)
 
         def keep(conn: Connection, accepted: Accepted) -> None:
             conn.execute(update(_session).where(_session.c.id == accepted.session_id).values(meta=asked.metadata or None))
             save(conn, accepted.session_id)
 
-        accepted = await self.intake.begin(face.agent_id, face.version, principal, new, once, keep)
-        seen = await self._seen(accepted.session_id, principal.id)
-        token = self.token(access, seen, CreateToken())
-        return Created(**seen.fields(), task_id=accepted.task_id, turn_id=accepted.turn_id, client_token=token)
+        return await self.intake.begin(face.agent_id, face.version, access.principal, new, once, keep)
 
     async def send(self, access: Access, seen: Seen, asked: SendMessage, key: str | None) -> Sent:
         once = self.intake.once(f"session {seen.id}", access.principal, asked, key)
-        new = self.intake.inbound(asked.input, asked.metadata, seen.id, asked.mode)
-        accepted = await self.intake.go_on(seen.agent_id, access.principal, new, once)
+        accepted = await self.intake.earlier(once)
+        if accepted is None:
+            message = await self.intake.inbound(asked, await self._modes(seen))
+            new = replace(message, context_id=seen.id, metadata=asked.metadata, mode=asked.mode)
+            accepted = await self.intake.go_on(seen.agent_id, access.principal, new, once)
         return Sent(
             session_id=seen.id,
             task_id=accepted.task_id,
@@ -129,6 +142,12 @@ class Sessions:
             seq=accepted.seq,
             delivery="steered" if accepted.steers else "queued",
         )
+
+    async def _modes(self, seen: Seen) -> Sequence[str]:
+        face = await self.directory.face(seen.agent)
+        if face is None:
+            raise views.missing(seen.id)
+        return input_modes(face)
 
     async def interrupt(self, seen: Seen) -> Interrupted:
         """End the turn that runs; what waits goes on. Raises NothingRuns."""

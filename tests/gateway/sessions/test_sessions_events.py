@@ -8,14 +8,19 @@ from pathlib import Path
 import anyio
 import pytest
 
+from gateway.db.engine import Database
+from gateway.files.links import Links
 from gateway.log.rows import Batch, Position, Row
-from gateway.sessions import frames
-from gateway.sessions.frames import NDJSON, SSE, Filter, framed
+from gateway.log.store import Log
+from gateway.sessions.frames import NDJSON, SSE, Filter, Teller
 from tests.gateway.sessions.api import WAIT, Api, problem
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Json, serving
 
 LINE_ENDS = "a\x85b\u2028c\u2029d\n\r\u0000"
+
+
+pytestmark = pytest.mark.usefixtures("database_url")
 
 
 async def archived(api: Api, input: str = "N=3 TOOLFAIL", agent: str = "hello") -> tuple[str, list[Json]]:
@@ -153,18 +158,19 @@ def batch(*rows: tuple[int, str, str]) -> Batch:
     return Batch("s", Position(0), made)
 
 
-def test_what_many_read_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_many_read_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """[INV-4]"""
     encoded: list[int] = []
-    real = frames.encoded
-    monkeypatch.setattr(frames, "encoded", lambda row: [encoded.append(row.seq), real(row)][1])
+    teller = Teller(Log(Database(f"sqlite:///{tmp_path / 'a.db'}")), Links("https://x", b"key"))
+    real = teller.encoded
+    monkeypatch.setattr(teller, "encoded", lambda row: [encoded.append(row.seq), real(row)][1])
     rows = batch((1, "chunk", "user"), (2, "tool_start", "progress"), (2, "usage", "internal"))
     wanted = [Filter(), Filter("user"), Filter(types=frozenset({"chunk"}))]
     for framing in (SSE, NDJSON):
         for _ in range(2):
-            texts = [framed(rows, framing, one) for one in wanted]
+            texts = [teller.framed(rows, framing, one) for one in wanted]
             assert texts[1] == texts[2] != texts[0]
-            assert framed(rows, framing, Filter()) is texts[0]
+            assert teller.framed(rows, framing, Filter()) is texts[0]
     assert encoded == [1, 2]
 
 

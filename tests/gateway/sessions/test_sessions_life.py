@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from tests.gateway.sessions.api import WAIT, Api, problem
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Json, serving
+
+pytestmark = pytest.mark.usefixtures("database_url")
 
 ASK = [{"type": "ask", "question": "Which one?"}, {"type": "done", "yield_reason": "needs_input"}]
 FILE = {"name": "a.txt", "parts": [{"text": "one"}], "append": False, "last": False}

@@ -5,17 +5,26 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gateway.sessions.parts import stored
+from gateway.files.intake import Given
+from gateway.sessions.parts import given as parted
 from gateway.sessions.shapes import Part
 from gateway.turns.spec import prompt_of
 
 
-def parts(*given: dict[str, object]) -> tuple[dict[str, object], ...]:
-    return stored([Part.model_validate(one) for one in given])
+def parts(*sent: dict[str, object]) -> tuple[dict[str, object], ...]:
+    return tuple(made.part or {} for made in parted([Part.model_validate(one) for one in sent]))
 
 
 def test_a_text_is_one_part() -> None:
-    assert stored("Hello") == ({"text": "Hello"},)
+    assert parted("Hello") == [Given({"text": "Hello"})]
+
+
+def test_a_file_is_its_bytes_or_a_url() -> None:
+    files = [{"file": {"raw": "aGk=", "name": "a.txt"}}, {"file": {"url": "https://x/", "media_type": "text/csv"}}]
+    assert parted([Part.model_validate(one) for one in files]) == [
+        Given(None, b"hi", name="a.txt"),
+        Given(None, url="https://x/", media_type="text/csv"),
+    ]
 
 
 def test_every_part_is_told_in_plain_words_and_shown_for_what_it_was() -> None:
@@ -71,6 +80,10 @@ def test_no_text_of_a_context_closes_its_fence(text: str) -> None:
         {"mention": {"path": "a", "start_line": 0}},
         {"mention": {"path": "a", "start_line": "3"}},
         {"image": "a"},
+        {"file": {}},
+        {"file": {"raw": "aGk=", "url": "https://x/"}},
+        {"file": {"raw": "no base64!"}},
+        {"file": {"raw": "\u00e9"}},
     ],
 )
 def test_a_part_that_makes_no_sense_is_refused(part: dict[str, object]) -> None:

@@ -14,7 +14,8 @@ import uvicorn
 
 from gateway.auth.client_tokens import PREFIX, ClientTokens
 from gateway.errors import UsageError, WrongKey
-from gateway.sessions.frames import NDJSON, Filter, live
+from gateway.files.links import Links
+from gateway.sessions.frames import NDJSON, Filter, Teller
 from tests.gateway.log.log_tools import entry, opened, write
 from tests.gateway.sessions.api import PATH, WAIT, Api, problem
 from tests.support import Client, Json, gateway_process, serving
@@ -148,7 +149,7 @@ async def test_a_stream_tells_nothing_after_its_token_has_expired(tmp_path: Path
     expired: list[bool] = []
     async with opened(tmp_path) as log:
         await write(log, "s", [entry()])
-        stream = live(log, "s", 0, NDJSON, Filter(), lambda: bool(expired))
+        stream = Teller(log, Links("https://x", b"key")).live("s", 0, NDJSON, Filter(), lambda: bool(expired))
         with anyio.fail_after(WAIT):
             told = [await anext(stream), await anext(stream)]
             expired.append(True)

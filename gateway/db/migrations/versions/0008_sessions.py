@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006_sessions"
-down_revision = "0005_archive"
+revision = "0008_sessions"
+down_revision = "0007_limits"
 
 
 def upgrade() -> None:
