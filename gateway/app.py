@@ -59,6 +59,7 @@ from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.owner.transfer import routes as transfer_routes
 from gateway.retention.keeper import Keeper
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
@@ -129,11 +130,13 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             await database.aclose()
             log_.info("stopped")
 
+    owner_key = OwnerKey.load(settings.owner_key_file)
     routes = [
         Route("/health", health, methods=["GET"]),
         *discovery_routes(cards, agents, callers),
         *callers_routes(handler, admission, settings),
-        *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
+        *owner_routes(owner, owner_key),
+        *transfer_routes(owner, owner_key),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
     app.state.engine, app.state.log = engine, log
