@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from adapters.profile import Profile
 from gateway.a2a.cards import Face
+from gateway.auth.callers import Principal, may_call
 from gateway.clock import new_id, now_us
 from gateway.db.engine import Database
 from gateway.owner.border import registry_errors
@@ -43,6 +44,16 @@ class Agents:
     async def faces(self, after: str, limit: int) -> list[Face]:
         """Agents whose names come after `after`, by name; private ones too."""
         return await self.database.read(lambda conn: [face_of(record) for record in repo.page(conn, after, limit)])
+
+    async def may_call(self, principal: Principal, agent_id: str) -> bool:
+        """Whether somebody may call the agent as it is now; nobody may call one that was deleted."""
+
+        def op(conn: Connection) -> Face | None:
+            record = repo.by_id(conn, agent_id)
+            return None if record is None else face_of(record)
+
+        face = await self.database.read(op)
+        return face is not None and may_call(principal, face)
 
     def spec(self, conn: Connection, agent_id: str, version: int) -> AgentSpec:
         """An agent version ready to run, its secrets opened."""

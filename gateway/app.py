@@ -4,6 +4,7 @@
       -> a2a.admission           who calls (auth.callers), the agent's name, the body's size and form
       -> a2a.jsonrpc, rest, grpc the version; the SDK's dispatchers read the request (1.0 or 0.3)
       -> a2a.handler             checks the message and hands it in
+      -> files.intake            its files are checked and stored before anything names them
       -> turns.engine.accept     stored with its queued turn in one transaction, before anything is answered
       -> turns.engine (worker)   claims the turn under a new fence
       -> turns.runner            starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
@@ -11,6 +12,7 @@
       -> log.store.append        numbered and committed, then
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
+      -> files.shown             files stand in the log as references; their bytes, or a URL (files.http), are put in here
       -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
                                  transaction of the event, what is sent is made from the log by a2a.push
 
@@ -54,6 +56,14 @@ from gateway.deliver.guard import Guard
 from gateway.deliver.sender import Sender
 from gateway.deliver.worker import Courier
 from gateway.errors import SwitchboardError
+from gateway.files.fetch import Fetcher
+from gateway.files.http import Download
+from gateway.files.http import routes as files_routes
+from gateway.files.intake import Intake
+from gateway.files.links import Links
+from gateway.files.shown import Shown
+from gateway.files.store import Disk
+from gateway.files.sweep import sweep_forever
 from gateway.log.store import Log
 from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
@@ -78,10 +88,14 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     callers = Callers(database, Pepper.load(settings.callers_key_file), issuer)
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
-    engine = Engine(log, settings, runtimes, agents.spec)
-    tasks, guard = Tasks(database), Guard.allowing(settings.allow_private_hosts)
+    store, links = Disk(settings.files_dir), Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
+    engine = Engine(log, settings, runtimes, agents.spec, store)
+    guard = Guard.allowing(settings.allow_private_hosts)
+    tasks = Tasks(database, Shown(store, links, settings.inline_file_bytes))
     push = Push(log, tasks, secrets, guard)
-    handler = Handler(log, engine, settings, cards, tasks, push)
+    intake = Intake(store, Fetcher(guard, settings.fetch_seconds), settings)
+    handler = Handler(log, engine, settings, cards, tasks, push, intake)
+    download = Download(database, store, links, callers, agents.may_call, settings.send_timeout)
     courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
@@ -121,6 +135,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)
+                group.start_soon(sweep_forever, database, store)
                 group.start_soon(keeper.run)
                 group.start_soon(watch, log)
                 async with grpc:
@@ -134,6 +149,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     routes = [
         Route("/health", health, methods=["GET"]),
         *discovery_routes(cards, agents, callers),
+        *files_routes(download),
         *callers_routes(handler, admission, settings),
         *owner_routes(owner, owner_key),
         *transfer_routes(owner, owner_key),

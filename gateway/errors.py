@@ -4,7 +4,8 @@
     ├── UsageError            what was sent makes no sense: the value is quoted, the mend is said
     │   ├── InvalidParams
     │   ├── ModelMismatch     the runtime cannot drive this model
-    │   └── TooLarge
+    │   ├── TooLarge
+    │   └── UnsupportedType   a media type that the agent does not take
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
     │   └── KeyReused         an idempotency key that stands for another request
@@ -64,6 +65,10 @@ class TooLarge(UsageError):
     code = "too_large"
 
 
+class UnsupportedType(UsageError):
+    code = "unsupported_type"
+
+
 class NotFound(SwitchboardError):
     code = "not_found"
 
@@ -112,6 +117,7 @@ TABLE: dict[str, Codes] = {
     "invalid_params": Codes(-32602, 400, 2),
     "model_mismatch": Codes(-32602, 422, 2),
     "too_large": Codes(-32602, 413, 2),
+    "unsupported_type": Codes(-32602, 415, 2),
     "not_found": Codes(-32010, 404, 1),
     "conflict": Codes(-32011, 409, 1),
     "key_reused": Codes(-32016, 422, 2),

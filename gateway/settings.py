@@ -33,6 +33,16 @@ class Settings(BaseSettings):
     stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body accepted.")
     max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
+    max_file_bytes: int = Field(64 * 2**20, ge=1, description="Largest file taken from a caller, or given to one.")
+    max_files: int = Field(100, ge=1, le=1000, description="Most files of one message, and most that one turn gives out.")
+    max_files_bytes: int = Field(
+        256 * 2**20, ge=1, description="Most bytes of all files of one message, and of all that one turn gives out."
+    )
+    inline_file_bytes: int = Field(
+        256 * 1024, ge=0, le=2 * 2**20, description="Files up to this size stand in answers; larger ones are told by a URL."
+    )
+    file_url_seconds: float = Field(3600, ge=60, description="How long such a URL holds; up to a quarter longer.")
+    fetch_seconds: float = Field(30, gt=0, description="How long fetching a file from a URL in a message may take.")
     queue_limit: int = Field(1000, ge=1, description="Turns that may wait; more are refused.")
     anonymous_listing: bool | None = Field(
         None,
@@ -44,7 +54,8 @@ class Settings(BaseSettings):
     )
     send_timeout: float = Field(30, gt=0, description="A client that reads nothing for so many seconds is cut off.")
     allow_private_hosts: str = Field(
-        "", description="Hosts, addresses and CIDRs, between commas, that webhooks may reach though they are not public."
+        "",
+        description="Hosts, addresses and CIDRs, between commas, that webhooks and files may be at though not public.",
     )
     webhook_seconds: float = Field(15, gt=0, description="How long a webhook may take to answer.")
     webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
@@ -113,6 +124,14 @@ class Settings(BaseSettings):
     @property
     def card_key_file(self) -> Path:
         return self.data_dir / "cards.key"
+
+    @property
+    def files_key_file(self) -> Path:
+        return self.data_dir / "files.key"
+
+    @property
+    def files_dir(self) -> Path:
+        return self.data_dir / "files"
 
     @property
     def archive_files(self) -> Path:

@@ -101,6 +101,12 @@ def get(conn: Connection, name: str) -> AgentRecord:
     return _record(row)
 
 
+def by_id(conn: Connection, agent_id: str) -> AgentRecord | None:
+    """The living agent of that id at its current version."""
+    row = conn.execute(_living().where(_AGENT.c.id == agent_id)).first()
+    return None if row is None else _record(row)
+
+
 def get_version(conn: Connection, agent_id: str, version: int) -> AgentRecord:
     """An agent, deleted or not, at one version. Raises Missing."""
     held = (_VERSION.c.agent_id == agent_id) & (_VERSION.c.version == version)

@@ -73,11 +73,16 @@ def card(
             "extendedAgentCard": extended,
         },
         **(security or {}),
-        "defaultInputModes": list(face.input_modes) or TEXT_MODES,
+        "defaultInputModes": input_modes(face),
         "defaultOutputModes": list(face.output_modes) or TEXT_MODES,
         "skills": skills(face),
     }
     return _filled(made)
+
+
+def input_modes(face: Face) -> list[str]:
+    """Media types the agent takes; what its card says, its calls keep to."""
+    return list(face.input_modes) or TEXT_MODES
 
 
 def interfaces(name: str, origin: str, grpc_address: str = "") -> list[Json]:

@@ -31,7 +31,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import Connection
 
 from gateway.a2a import security
-from gateway.a2a.cards import Face
+from gateway.a2a.cards import Face, input_modes
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.a2a.published import Cards
 from gateway.a2a.push import OLD, Push, version_of
@@ -41,7 +41,18 @@ from gateway.a2a.tasks import Caller, Tasks
 from gateway.a2a.translate import Json, direct_message, task_json, user_message
 from gateway.auth.callers import SIGN_IN, Principal, room_for_task
 from gateway.clock import new_id
-from gateway.errors import Conflict, KeyReused, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, UsageError
+from gateway.errors import (
+    Conflict,
+    KeyReused,
+    NotAllowed,
+    NotFound,
+    RateLimited,
+    SwitchboardError,
+    Unavailable,
+    UnsupportedType,
+    UsageError,
+)
+from gateway.files.intake import Given, Intake, Taken
 from gateway.idempotency import Once
 from gateway.log.rows import Position
 from gateway.log.snapshot import SNAPSHOT
@@ -67,9 +78,11 @@ log_ = structlog.get_logger("switchboard.a2a")
 class Handler(RequestHandler):
     """The agent and the principal of a call stand in its context's state: `face`, `principal`."""
 
-    def __init__(self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push) -> None:
+    def __init__(
+        self, log: Log, engine: Engine, settings: Settings, cards: Cards, tasks: Tasks, push: Push, intake: Intake
+    ) -> None:
         self.log, self.engine, self.settings, self.cards = log, engine, settings, cards
-        self.tasks, self.push = tasks, push
+        self.tasks, self.push, self.intake = tasks, push, intake
         self.repeats = Repeats(log.database, settings)
 
     # -- messages
@@ -107,7 +120,8 @@ class Handler(RequestHandler):
                 stream.begun = _artifact_ids(stream.first)
             else:
                 message = user_message(body, accepted.task_id, accepted.session_id)
-                stream.first = task_json(accepted.task_id, accepted.session_id, "submitted", accepted.at, [message])
+                task = task_json(accepted.task_id, accepted.session_id, "submitted", accepted.at, [message])
+                stream.first = await self.tasks.files.task(task)
             return stream
 
     async def on_message_send_stream(self, params: pb.SendMessageRequest, context: ServerCallContext) -> AsyncGenerator[Any]:
@@ -233,16 +247,19 @@ class Handler(RequestHandler):
         """
         face, principal, digest = context.state["face"], _principal(context), digest_of(params)
         once = self.repeats.once(params, digest, context)
+        given, metadata = self._checked(params.message)
         pushed = params.configuration.HasField("task_push_notification_config")
-        new = self._inbound(params.message, digest)
-        new = replace(new, direct=waits and not new.task_id and not pushed)
+        direct = waits and not params.message.task_id and not pushed
         try:
             accepted = await self.repeats.find(once) if once else None
-            if accepted is None:
-                within = await self._within(params, context, once)
-                known = self.repeats.begin(once) if once else None
-                room = room_for_task(principal, new.task_id)
-                accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within, known)
+            if accepted is not None:
+                return accepted, {}
+            within = await self._within(params, context, once)
+            known = self.repeats.begin(once) if once else None
+            room = room_for_task(principal, params.message.task_id or None)
+            taken = await self.intake.take(given, input_modes(face))
+            new = replace(_inbound(params.message, taken, metadata), digest=digest, direct=direct)
+            accepted = await self.engine.accept(face.agent_id, face.version, principal.id, new, room, within, known)
         except (RateLimited, KeyReused) as exc:
             raise _refused(context, exc) from exc
         return accepted, new.body()
@@ -290,25 +307,17 @@ class Handler(RequestHandler):
         wanted, caller = await self.push.wanted(config, context), _caller(context)
         return lambda conn, accepted: self.push.save(conn, caller, accepted.task_id, wanted)
 
-    def _inbound(self, message: pb.Message, digest: str) -> Inbound:
+    def _checked(self, message: pb.Message) -> tuple[list[Given], Json]:
+        """A message's parts and its metadata."""
         if message.role == pb.ROLE_AGENT:
             raise InvalidParamsError("A message to an agent has the role ROLE_USER.")
         if len(message.parts) > MAX_PARTS:
             raise InvalidParamsError(f"The message has {len(message.parts)} parts; at most {MAX_PARTS} are taken.")
-        parts = tuple(_part(part) for part in message.parts)
-        self._check_text(prompt_of([{"parts": parts}]))
+        given = [_given(part) for part in message.parts]
+        self._check_text(prompt_of([{"parts": [one.part for one in given if one.part is not None]}]))
         metadata = _json(message.metadata) if message.HasField("metadata") else {}
         _check_references(message.reference_task_ids)
-        return Inbound(
-            parts=parts,
-            message_id=message.message_id,
-            context_id=message.context_id or None,
-            task_id=message.task_id or None,
-            metadata=metadata,
-            reference_task_ids=tuple(message.reference_task_ids),
-            digest=digest,
-            mode="auto" if message.task_id else "queue",  # a message joins what runs in its own task, and in no other
-        )
+        return given, metadata
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
@@ -335,6 +344,8 @@ def _a2a_errors() -> Iterator[None]:
         raise TaskNotFoundError(exc.message) from exc
     except Conflict as exc:
         raise UnsupportedOperationError(exc.message) from exc
+    except UnsupportedType as exc:
+        raise ContentTypeNotSupportedError(exc.message) from exc
     except UsageError as exc:
         raise InvalidParamsError(exc.message) from exc
     except Unavailable as exc:
@@ -369,13 +380,28 @@ def _tools(context: ServerCallContext) -> bool:
     return any(TOOL_EVENTS in uris for uris in context.state.get("extensions", {}).values())
 
 
-def _part(part: pb.Part) -> Json:
+def _inbound(message: pb.Message, taken: Taken, metadata: Json) -> Inbound:
+    return Inbound(
+        parts=taken.parts,
+        message_id=message.message_id,
+        context_id=message.context_id or None,
+        task_id=message.task_id or None,
+        metadata=metadata,
+        reference_task_ids=tuple(message.reference_task_ids),
+        mode="auto" if message.task_id else "queue",  # a message joins what runs in its own task, and in no other
+        files=taken.files,
+    )
+
+
+def _given(part: pb.Part) -> Given:
     kind = part.WhichOneof("content")
     if kind is None:
-        raise InvalidParamsError("A part has no content; it needs one of text, data.")
-    if kind not in ("text", "data"):
-        raise ContentTypeNotSupportedError(f"This agent takes text and data parts, no {kind} parts.")
-    return _json(part)
+        raise InvalidParamsError("A part has no content; it needs one of text, data, raw, url.")
+    if kind in ("text", "data"):
+        return Given(_json(part), media_type=part.media_type)
+    metadata = _json(part.metadata) if part.HasField("metadata") else {}
+    raw = part.raw if kind == "raw" else None
+    return Given(None, raw, part.url, part.filename, part.media_type, metadata)
 
 
 def _check_references(ids: Sequence[str]) -> None:

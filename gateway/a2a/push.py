@@ -97,14 +97,17 @@ class Push:
     # -- notifications
 
     async def render(self, due: Due) -> bytes | None:
-        """A delivery's body, made from the log: the same bytes whenever it is made. None: there is nothing to tell."""
+        """A delivery's body, made from the log: the same bytes whenever it is made, but for files' URLs.
+
+        None: there is nothing to tell.
+        """
         if due.version == OLD:
             return await self._old(due)
         row = (await self._log.read(due.session_id, Position(due.seq - 1, 2**31), 1))[0]
         if row.type == "done":
             updates = final_updates(await self._tasks.at(due.task_id, due.seq), row.turn_id or "", due.part == STATUS)
         else:
-            updates = [update for update in [update_of(row)] if update]
+            updates = [await self._tasks.files.update(update) for update in [update_of(row)] if update]
         found = next((update for update in updates if due.part in update), None)
         return None if found is None else _dumps(found)
 

@@ -87,7 +87,7 @@ class TaskStream:
         if self.over:
             return
         async for batch in tail(self._log, self.session_id, self.after, live=self.live):
-            key = (self.task_id, framing.name, self.tools, frozenset(self.begun))
+            key = (self.task_id, framing.name, self.tools, frozenset(self.begun), self._tasks.files.slot)
             told: Told | None = batch.whole.get(key)
             if told is None:
                 told = batch.whole[key] = await self._tell(batch, framing)
@@ -123,7 +123,7 @@ class TaskStream:
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in begun:
             begun.add(artifact_id(row.turn_id or ""))
             return [dumps(update_of(row, first=True))]
-        key = (row.seq, self.tools and depends_on_tools(row))
+        key = (row.seq, self.tools and depends_on_tools(row), row.type == "artifact" and self._tasks.files.slot)
         shared: list[bytes] | None = batch.shared.get(key)
         if shared is None:
             shared = batch.shared[key] = await self._encoded(row)
@@ -135,7 +135,7 @@ class TaskStream:
             final = json.loads(row.body).get("final", True)
             return [dumps(update) for update in final_updates(task, row.turn_id or "", final)]
         update = update_of(row, tools=self.tools)
-        return [] if update is None else [dumps(update)]
+        return [] if update is None else [dumps(await self._tasks.files.update(update))]
 
 
 def ends(row: Row, task_id: str) -> bool:

@@ -1,5 +1,6 @@
 """Tasks as callers see them: found by (agent, principal), folded from the log on demand.
 
+Files stand in folds and snapshots as references, and are put in (`files`) when a task is handed out.
 The fold of a long task that rests (it has ended, or waits for input) is kept in its row as long as it is the whole story.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound, Unavailable
+from gateway.files.shown import Shown
 from gateway.log.models import ANSWERED, EventRow, Task
 from gateway.log.rows import Position
 from gateway.log.store import read
@@ -57,8 +59,8 @@ class Place:
 
 
 class Tasks:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, files: Shown) -> None:
+        self._database, self.files = database, files
 
     async def get(self, caller: Caller, task_id: str) -> Found:
         """The task as it is. Raises NotFound for a wrong id, and for a task that is not the caller's."""
@@ -71,7 +73,7 @@ class Tasks:
         found, keep = await self._database.read(op)
         if keep:
             await self._keep(found.task, found.position.seq)
-        return found
+        return replace(found, task=await self.files.task(found.task))
 
     async def at(self, task_id: str, seq: int) -> Json:
         """The task as it was right after its event `seq`."""
@@ -79,13 +81,16 @@ class Tasks:
         task, keep = await self._database.read(lambda conn: _at(conn, task_id, seq))
         if keep:
             await self._keep(task, seq)
-        return task
+        return await self.files.task(task)
 
     async def kept(self, task_id: str, floor: int) -> Found | None:
         """The task as it was kept, if its events up to `floor` went into the archive."""
         query = select(_task).where(_task.c.id == task_id, _task.c.first_seq <= floor, _task.c.snapshot.is_not(None))
         row = await self._database.read(lambda conn: conn.execute(query).first())
-        return None if row is None else Found(row.snapshot, row.state, row.session_id, Position(row.snapshot_seq))
+        if row is None:
+            return None
+        task = await self.files.task(row.snapshot)
+        return Found(task, row.state, row.session_id, Position(row.snapshot_seq))
 
     async def freeze(self, session_id: str) -> None:
         """Keep the folds of all tasks of a session that rest: its events are about to go."""
@@ -110,7 +115,8 @@ class Tasks:
             where.append(_task.c.state == _STATE_OF.get(state, state))
         if since_us:
             where.append(_task.c.updated_at >= since_us)
-        return await self._database.read(lambda conn: _list(conn, where, limit, token))
+        tasks, token, total = await self._database.read(lambda conn: _list(conn, where, limit, token))
+        return await self.files.tasks(tasks), token, total
 
     async def place(self, caller: Caller, task_id: str, seq: int) -> Place:
         """Where somebody stands who has read a task up to `seq`; as cheap for a long task as for a short one."""

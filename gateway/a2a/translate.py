@@ -23,6 +23,7 @@ from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped
 
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.clock import iso
+from gateway.files.refs import STORED, extend
 from gateway.log.rows import Row
 
 Json = dict[str, Any]
@@ -161,7 +162,7 @@ class Fold:
         id = _file_id(row, body["name"])
         if id not in self._artifacts or not body["append"]:
             self._artifacts[id] = {"artifactId": id, "name": body["name"], "parts": []}
-        self._artifacts[id]["parts"] += _parts(body["parts"])
+        extend(self._artifacts[id]["parts"], _parts(body["parts"]))
 
     def _done(self, row: Row, body: Json) -> None:
         if not body.get("final", True):
@@ -198,7 +199,12 @@ def _parts(parts: list[Json]) -> list[Json]:
 
 
 def _part(part: Json) -> Json:
-    """A part as a runtime made it; what is no A2A part becomes data, or text where it cannot even be that."""
+    """A part as a runtime made it; what is no A2A part becomes data, or text where it cannot even be that.
+
+    Files stay the references they are: their bytes are put in where a task or an update is handed out.
+    """
+    if STORED in part:
+        return part
     for shape in (part, {"data": part}):
         with suppress(Exception):  # ParseError, and what else protobuf raises for odd values
             if ParseDict(shape, pb.Part(), max_recursion_depth=MAX_DEPTH).WhichOneof("content"):

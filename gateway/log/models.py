@@ -32,6 +32,8 @@ class Session(SQLModel, table=True):
     floor_seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     # What the runtime wants remembered, by runtime: {"claude": {"native_session": id, "memory": {...}}}
     native: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    limits: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # beside its agent's
+    spent: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # turns, tokens, cost
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
 

@@ -19,10 +19,14 @@ from adapters.launch.process import Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
+from gateway.files import rows
+from gateway.files.store import Store
 from gateway.log.store import Log
 from gateway.settings import Settings
-from gateway.turns import orders, queue
+from gateway.turns import inbox, orders, queue
 from gateway.turns.asked import Asked, asked_of
+from gateway.turns.launching import Place
+from gateway.turns.limits import stricter
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec, Inbound
 
@@ -44,7 +48,10 @@ class _Running:
 
 
 class Engine:
-    def __init__(self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader) -> None:
+    def __init__(
+        self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader, store: Store
+    ) -> None:
+        self.store = store
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.owner = new_id("wrk")
         self.warden = Warden()
@@ -85,6 +92,7 @@ class Engine:
                 check(conn)
             told = replace(new, direct=new.direct and self._answers_directly(conn, agent_id, version, new))
             accepted = queue.accept(conn, agent_id, version, principal, told, self.settings.queue_limit)
+            rows.add(conn, accepted.session_id, accepted.task_id, new.files)
             if within is not None:
                 within(conn, accepted)
             self.log.join(conn, [accepted.batch])
@@ -206,7 +214,12 @@ class Engine:
                 runners[into].steer(waiting, await self._text_of(runners[into].turn, waiting))
 
     async def _text_of(self, running: queue.Claimed, waiting: str) -> str:
-        return (await self.log.database.read(lambda conn: asked_of(conn, running, waiting))).whole_prompt
+        asked = await self.log.database.read(lambda conn: asked_of(conn, running, waiting))
+        return (await self._placed(asked)).whole_prompt
+
+    async def _placed(self, asked: Asked) -> Asked:
+        """What is asked, its files put where the runtime finds them."""
+        return await inbox.placed(self.store, Place.of(self.settings.sessions_dir, asked.context_id), asked)
 
     async def _run(self, held: _Running) -> None:
         turn = held.turn
@@ -237,10 +250,12 @@ class Engine:
             return self.load_agent(conn, turn.agent_id, turn.agent_version), asked_of(conn, turn)
 
         spec, asked = await self.log.database.read(load)
+        spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings)
+        asked = await self._placed(asked)
+        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings, self.store)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:

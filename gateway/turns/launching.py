@@ -34,6 +34,11 @@ class Place:
         place = sessions_dir.resolve() / session_id  # as `getcwd` tells it: a symlink on the way would pass the veil
         return cls(place / "home", place / "work")
 
+    @property
+    def shown(self) -> dict[str, str]:
+        """What callers read in place of each path."""
+        return {str(self.work): "/workspace", str(self.home): "~", str(self.work.parent): "/session"}
+
     def make(self) -> None:
         for path in (self.home, self.work):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, union_all, update
@@ -29,6 +29,7 @@ from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries
 from gateway.turns import orders
+from gateway.turns.limits import added
 from gateway.turns.spec import Inbound
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected", ANSWERED})
@@ -109,6 +110,8 @@ class Claimed:
     agent_id: str
     agent_version: int
     native: dict[str, Any]
+    limits: dict[str, Any] = field(default_factory=dict)  # the session's own
+    spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
 
 
 def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:
@@ -117,7 +120,7 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
         raise Unavailable("The queue of waiting turns is full.", "Try again later.")
     running = orders.joined(conn, agent_id, principal, new)
     task = _existing_task(conn, agent_id, principal, replace(new, task_id=running.task_id) if running else new)
-    session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new.context_id)
+    session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new)
     task_id, turn_id, now = task.id if task else new_id("tsk"), new_id("trn"), now_us()
     entry = Entry("message", "user", "human", encode(new.body()), task_id, turn_id, now)
     batch = append(conn, session_id, [entry])
@@ -150,11 +153,12 @@ def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound
     return task
 
 
-def _session_for(conn: Connection, agent_id: str, version: int, principal: str, context_id: str | None) -> str:
+def _session_for(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound) -> str:
     """The caller's session, or a new one; a context id that is free may be chosen by the caller.
 
     Not one that looks like ours: then another caller's and one that there is not would answer differently.
     """
+    context_id = new.context_id
     if context_id:
         found = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == context_id)).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
@@ -165,6 +169,7 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
             raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
     session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
+    row |= {"limits": dict(new.limits) or None}
     conn.execute(_ADD_SESSION, {**row, "fence": 0, "native": {}, "created_at": now, "updated_at": now})
     return session_id
 
@@ -184,8 +189,9 @@ def _begin(conn: Connection, turn: Claimed) -> Claimed:
     now = now_us()
     conn.execute(_SET_TURN, {"key": turn.id, "state": "running", "started_at": now})
     conn.execute(_SET_TASK, {"key": turn.task_id, "state": "working", "updated_at": now})
-    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": "running"})
-    return turn
+    spent = {**turn.spent, "turns": turn.spent.get("turns", 0) + 1}
+    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": "running", "spent": spent})
+    return replace(turn, spent=spent)
 
 
 def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
@@ -202,6 +208,8 @@ def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
         agent_id=session.agent_id,
         agent_version=session.agent_version,
         native=session.native,
+        limits=session.limits or {},
+        spent=session.spent or {},
     )
 
 
@@ -216,6 +224,10 @@ def write_events(conn: Connection, turn: Claimed, new: Sequence[Entry], native: 
     orders.join(conn, turn.id, [json.loads(entry.body)["turn"] for entry in new if entry.type == "steered"])
     if native is not None:
         conn.execute(_SET_SESSION, {"key": turn.session_id, "native": native})
+    used = [json.loads(entry.body) for entry in new if entry.type == "usage"]
+    if used:
+        before = conn.execute(_SESSION, {"key": turn.session_id}).one().spent or {}
+        conn.execute(_SET_SESSION, {"key": turn.session_id, "spent": added(before, used)})
     return batch
 
 

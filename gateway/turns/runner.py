@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import structlog
+from sqlalchemy import Connection
 
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
@@ -23,11 +25,17 @@ from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError, Process, Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
+from gateway.files import rows
+from gateway.files.refs import Kept
+from gateway.files.store import Store
+from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, spawn, turn_of
+from gateway.turns.limits import Meter, Over
+from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
 from gateway.turns.veil import Veil
@@ -39,7 +47,15 @@ class Runner:
     """One claimed turn. `run` once; `cancel` and `steer` from anywhere."""
 
     def __init__(
-        self, turn: queue.Claimed, spec: AgentSpec, asked: Asked, profile: Profile, log: Log, warden: Warden, settings: Settings
+        self,
+        turn: queue.Claimed,
+        spec: AgentSpec,
+        asked: Asked,
+        profile: Profile,
+        log: Log,
+        warden: Warden,
+        settings: Settings,
+        store: Store,
     ) -> None:
         self.turn, self.spec, self.profile = turn, spec, profile
         self.log, self.warden, self.settings = log, warden, settings
@@ -50,6 +66,8 @@ class Runner:
         self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
         self.process: Process | None = None
         self.cause: Cause = "exited"
+        self.why = ""  # what the owner should know of the cause
+        self._meter = Meter(spec.limits, turn.spent)
         self.events = 0
         self._pending = Pending[Event]()
         self._stdin = Pending[bytes]()
@@ -58,6 +76,7 @@ class Runner:
         self._conversation = anyio.CancelScope()
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
+        self._outbox = Outbox(self.place, store, settings)
 
     async def run(self) -> None:
         """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
@@ -134,6 +153,11 @@ class Runner:
         return last
 
     async def _play(self) -> list[Event]:
+        await self._outbox.begin()
+        over = self._meter.before()
+        if over is not None:
+            self.dialogue.start(self.told)
+            return self.dialogue.end(over.cause, Failure("budget_exceeded", over.why))
         launch = None
         try:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told)
@@ -160,12 +184,15 @@ class Runner:
             self.dialogue.start(self.told)
         code, signal = (exited.code, exited.signal) if exited else (None, None)
         stderr = self.process.stderr_tail() if self.process else ""
-        return last or self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause)))
+        if last:
+            return last
+        last = self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause, self.why)))
+        return [*self._meter.unsaid(last, self.dialogue.spent), *last]
 
     async def _converse(self, process: Process, keep_stdin: bool) -> list[Event]:
         """Speak until the turn has ended (its last events) or the output has (nothing)."""
         step = self.dialogue.start(self.told)
-        self._pending.add(self._stamp.all(step.events))
+        self._pending.add(await self._outbox.declared(self._stamp.all(step.events)))
         self._stdin.add(step.outgoing)
         if not keep_stdin:
             self._stdin.close()
@@ -175,13 +202,24 @@ class Runner:
             events: list[Event] = []
             for line in lines:
                 step = self.dialogue.feed(line.data)
-                events += step.events
+                told, over = self._meter.read(step.events, self.dialogue)
+                events += told
                 self._stdin.add(step.outgoing)
+                if over is not None and self.cause == "exited":
+                    return await self._over(over, events)
                 if not self.dialogue.running:
                     return self._stamp.all(events)
             self._give()
-            self._pending.add(self._stamp.all(events))
+            self._pending.add(await self._outbox.declared(self._stamp.all(events)))
             await self._pending.room()
+        return []
+
+    async def _over(self, over: Over, events: list[Event]) -> list[Event]:
+        """A limit was reached: the turn's last events if it has ended with them; else it is stopped now."""
+        self.cause, self.why = over.cause, over.why
+        if not self.dialogue.running:
+            return self._stamp.all(over.ending(events))
+        self._pending.add(await self._outbox.declared(self._stamp.all(events)))
         return []
 
     async def _write(self, process: Process) -> None:
@@ -202,7 +240,7 @@ class Runner:
         """Stop a turn that takes too long, or is silent for too long."""
         cause = await self._watch_time()
         if self.cause == "exited":
-            self.cause = cause
+            self.cause, self.why = cause, self._silence() if cause == "stalled" else ""
         self._conversation.cancel()
 
     async def _watch_time(self) -> Cause:
@@ -216,6 +254,16 @@ class Runner:
                 return "stalled"
             await anyio.sleep(min(limit, self._output_at + silence) - now)
 
+    def _silence(self) -> str:
+        """What a runtime that says nothing seems to do."""
+        said = f"no output for too long ({time.monotonic() - self._output_at:.3g} s)"
+        if self.dialogue.asked:
+            return f"{said}: it waits for a permission or an answer ({self.dialogue.asked})"
+        if self.process is not None and self.process.has_ended:
+            return f"{said}: its process is gone and gave no result"
+        tools = ", ".join(self.dialogue.open_tools)
+        return f"{said} while a tool runs ({tools})" if tools else said
+
     def _limit(self, name: str, default: float) -> float:
         return float(self.spec.limits.get(name) or default)
 
@@ -225,17 +273,30 @@ class Runner:
         while events := await self._pending.take():
             self.events += len(events)
             new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
-            native = self.native.changed()
-            await self.log.write(lambda conn, new=new, native=native: [queue.write_events(conn, self.turn, new, native)])  # type: ignore[misc]
+            native, files = self.native.changed(), self._outbox.take_files()
+
+            def op(
+                conn: Connection, new: list[Entry] = new, native: Any = native, files: list[Kept] = files
+            ) -> Sequence[Batch]:
+                rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+                return [queue.write_events(conn, self.turn, new, native)]
+
+            await self.log.write(op)
 
     async def _finish(self, last: list[Event]) -> None:
         error = last[-1].body["error"]
         if error is not None:
             error["incident"] = new_id("inc")
-        self.events += len(last)
         self.native.remember(memory=self.dialogue.memory)
-        native = self.native.changed()
-        await self.log.write(lambda conn: [queue.finish(conn, self.turn, last, native)])
+        last = await self._outbox.finish(last)
+        self.events += len(last)
+        native, files = self.native.changed(), self._outbox.take_files()
+
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.finish(conn, self.turn, last, native)]
+
+        await self.log.write(op)
 
     def _report(self, done: Event, began: float) -> None:
         error = done.body["error"] or {}
@@ -278,7 +339,7 @@ class _Stamp:
     def __init__(self, place: Place, native: _Native) -> None:
         self._native = native
         self._began: dict[str, float] = {}  # open calls
-        self._veil = Veil({str(place.work): "/workspace", str(place.home): "~", str(place.work.parent): "/session"})
+        self._veil = Veil(place.shown)
 
     def all(self, events: list[Event]) -> list[Event]:
         return [stamped for event in merged(events) for stamped in self._one(event)]

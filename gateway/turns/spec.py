@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
+from gateway.files.refs import STORED, Kept
+
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
@@ -38,9 +40,10 @@ Mode = Literal["queue", "steer", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A caller's message. `parts` are JSON objects in A2A's shape: {"text"}, {"data"}, {"url"}, {"raw"}.
+    """A caller's message. `parts` are {"text"}, {"data"} as A2A has them, and {"stored"} for files (gateway.files.refs).
 
-    `direct`: whoever sent it waits for the answer, and takes a message alone instead of a task.
+    `files` are those the parts name: their rows are written with the message. `direct`: whoever sent it waits for the
+    answer, and takes a message alone instead of a task.
     """
 
     parts: tuple[Mapping[str, Any], ...]
@@ -52,6 +55,8 @@ class Inbound:
     direct: bool = False
     digest: str | None = None  # of the whole request, by which it is known when it comes again
     mode: Mode = "queue"
+    limits: Mapping[str, Any] = field(default_factory=dict)  # of the session it begins; see gateway.turns.limits
+    files: tuple[Kept, ...] = ()
 
     def body(self) -> dict[str, Any]:
         made = {"message_id": self.message_id, "parts": [dict(part) for part in self.parts], "metadata": dict(self.metadata)}
@@ -60,9 +65,15 @@ class Inbound:
 
 
 def prompt_of(bodies: list[dict[str, Any]]) -> str:
-    """Messages as a runtime is given them: their text, and their data as JSON."""
+    """Messages as a runtime is given them: their text, their data as JSON, and a line for each file."""
     return "\n\n".join(_text_of(part) for body in bodies for part in body["parts"])
 
 
 def _text_of(part: Mapping[str, Any]) -> str:
-    return str(part["text"]) if "text" in part else json.dumps(part.get("data"), ensure_ascii=False)
+    if "text" in part:
+        return str(part["text"])
+    if "path" in part:
+        return f"Attached file: {part['path']} ({part['mediaType']})"
+    if STORED in part:
+        return f"Attached file: {part[STORED]['name']} ({part[STORED]['media_type']})"
+    return json.dumps(part.get("data"), ensure_ascii=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.needs import missing
 from tests.support import GatewayProcess, free_port, gateway_process
 
 HERE = Path(__file__).parent
@@ -29,8 +29,7 @@ def played(name: str, *arguments: str) -> Any:
     """What a client found. Where it is not installed the test is skipped, but never on CI."""
     program, script, mark = PLAYERS[name]
     if not (HERE / mark).exists() or not shutil.which(program):
-        said = f"{name} is not installed. Run: make clients"
-        pytest.fail(said, pytrace=False) if os.environ.get("CI") else pytest.skip(said)
+        missing(f"{name} is not installed. Run: make clients")
     ended = subprocess.run([program, HERE / script, *arguments], capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from tests.e2e.legs import Leg, side
@@ -144,3 +146,21 @@ async def test_a_second_turn_goes_on_in_the_runtimes_own_conversation(stage: Sta
     if not leg.long_requests:
         asked = (await stage.model.requests(prompts[1]))[-1]
         assert [said in asked for said in (*prompts, first.text)] == [True, True, True]
+
+
+async def test_a_file_is_read_from_the_inbox_and_others_come_from_the_outbox(stage: Stage, leg: Leg) -> None:
+    """[FILE-1] [FILE-4]"""
+    [command] = commands("SCN-files")
+    parts = [{"text": "SCN-files"}, {"raw": base64.b64encode(b"what the note says").decode(), "filename": "note.txt"}]
+    async with stage.client() as client:
+        played = await stage.say(client, leg.agent, "", parts=parts)
+        task = await client.get(leg.agent, played.task_id)
+    assert played.tools == [started("shell", command, command=command), returned("what the note says")]
+    assert {made["name"]: made["parts"] for made in task["artifacts"]} == {
+        "response": [{"text": "They are there."}],
+        "where.txt": [{"text": "/workspace\n", "filename": "where.txt", "mediaType": "text/plain"}],
+        "zeros.bin": [
+            {"raw": base64.b64encode(bytes(3000)).decode(), "filename": "zeros.bin", "mediaType": "application/octet-stream"}
+        ],
+    }
+    assert machine_paths([frame.data for frame in played.frames]) == []

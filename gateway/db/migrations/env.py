@@ -4,6 +4,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import gateway.deliver.models  # fills the metadata
+import gateway.files.models
 import gateway.idempotency
 import gateway.log.models
 import gateway.retention.models  # noqa: F401

@@ -13,6 +13,9 @@ from sqlalchemy import func, select
 
 from gateway.a2a.tasks import Tasks
 from gateway.db.engine import Database
+from gateway.files.links import Links
+from gateway.files.shown import Shown
+from gateway.files.store import Disk
 from gateway.log.models import EventRow
 from gateway.log.rows import Position, Row
 from gateway.log.store import read
@@ -59,6 +62,10 @@ async def keeping(data_dir: Path) -> AsyncIterator[Stage]:
             database = Database(settings.database)
             await database.start()
             try:
-                yield Stage(client, database, Keeper(database, settings, Tasks(database).freeze))
+                yield Stage(client, database, Keeper(database, settings, Tasks(database, _files(settings)).freeze))
             finally:
                 await database.aclose()
+
+
+def _files(settings: Settings) -> Shown:
+    return Shown(Disk(settings.files_dir), Links(settings.url, b"key"), settings.inline_file_bytes)

@@ -224,7 +224,7 @@ async def another_process(tmp_path: Path, gateway: Client) -> AsyncIterator[Engi
     database = Database(gateway.engine.settings.database)
     await database.start()
     ours = gateway.engine
-    yield Engine(Log(database), ours.settings, ours.profiles, ours.load_agent)
+    yield Engine(Log(database), ours.settings, ours.profiles, ours.load_agent, ours.store)
     await database.aclose()
 
 
