@@ -96,7 +96,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     intake = Intake(store, Fetcher(guard, settings.fetch_seconds), settings)
     handler = Handler(log, engine, settings, cards, tasks, push, intake)
     download = Download(database, store, links, callers, agents.may_call, settings.send_timeout)
-    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
+    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), tasks.files, push.render)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
@@ -152,7 +152,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *files_routes(download),
         *callers_routes(handler, admission, settings),
         *owner_routes(owner, owner_key),
-        *transfer_routes(owner, owner_key),
+        *transfer_routes(owner, owner_key, store),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
     app.state.engine, app.state.log = engine, log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, IO, Any
 
 from gateway.cli.connection import Found, data_dir, find_key, find_url
 from gateway.errors import NotAllowed
@@ -42,7 +42,7 @@ class OwnerApi:
             self._check(response)
             yield from response.iter_bytes()
 
-    def upload(self, path: str, params: dict[str, str], content: BinaryIO) -> Any:
+    def upload(self, path: str, params: dict[str, str], content: IO[bytes]) -> Any:
         """Send a body as it is read; what the gateway answers to it."""
         from gateway.cli import wire
 

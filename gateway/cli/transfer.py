@@ -11,6 +11,7 @@ from gateway.cli.output import Output
 from gateway.cli.owner import OwnerApi
 from gateway.cli.sessions import sessions
 from gateway.cli.shell import as_owner
+from gateway.errors import UsageError
 
 
 @sessions.command(
@@ -37,14 +38,18 @@ def export(out: Output, api: OwnerApi, id: str, output: BinaryIO, with_journal: 
     "import",
     examples=("switchboard sessions import session.jsonl", "switchboard sessions import session.jsonl --agent mailer --json"),
 )
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--agent", metavar="NAME", help="Whose session it is here.  [default: the agent of the same name]")
 @click.option("--principal", help="Which caller's it is here, such as anonymous or caller:cal_5d.  [default: as it was]")
 @as_owner
-def import_(out: Output, api: OwnerApi, file: BinaryIO, **whose: Any) -> None:
+def import_(out: Output, api: OwnerApi, file: str, **whose: Any) -> None:
     """Take in a session that was exported, with the same ids, numbers and times."""
     params = {name: value for name, value in whose.items() if value is not None}
-    result = api.upload("/owner/sessions/import", params, file)
+    try:
+        with click.open_file(file, "rb") as content:
+            result = api.upload("/owner/sessions/import", params, content)
+    except OSError as exc:
+        raise UsageError(f"The file {file!r} cannot be read: {exc.strerror}.") from exc
     if out.json:
         return out.data(result)
     return out.done(f"Session {result['id']} is here: {result['events']} events.", f"switchboard sessions show {result['id']}")

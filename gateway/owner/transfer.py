@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from gateway.auth.owners import OwnerKey
 from gateway.errors import SwitchboardError
+from gateway.files.store import Store
 from gateway.owner.border import registry_errors
 from gateway.owner.context import Owner
 from gateway.owner.http import NO_STORE, refused
@@ -17,7 +18,7 @@ from gateway.transfer.load import Whose, load
 MEDIA_TYPE = "application/x-ndjson"
 
 
-def routes(owner: Owner, key: OwnerKey) -> list[Route]:
+def routes(owner: Owner, key: OwnerKey, store: Store) -> list[Route]:
     settings = owner.settings
 
     async def give(request: Request) -> Response:
@@ -27,7 +28,7 @@ def routes(owner: Owner, key: OwnerKey) -> list[Route]:
         except SwitchboardError as exc:
             return refused(exc)
         place = settings.sessions_dir / found.session["id"] if request.query_params.get("journal") == "true" else None
-        lines = export.lines(owner.database, settings.archive_files, found, place)
+        lines = export.lines(owner.database, settings.archive_files, store, found, place)
         return StreamingResponse(lines, media_type=MEDIA_TYPE, headers=NO_STORE)
 
     async def take(request: Request) -> Response:
@@ -35,7 +36,7 @@ def routes(owner: Owner, key: OwnerKey) -> list[Route]:
         try:
             key.check(request.headers.get("authorization"))
             with registry_errors():
-                return JSONResponse(await load(owner.database, settings.sessions_dir, request.stream(), whose))
+                return JSONResponse(await load(owner.database, settings.sessions_dir, store, request.stream(), whose))
         except SwitchboardError as exc:
             return refused(exc)
         except ClientDisconnect:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, Connection, Table, func, select
 
 from gateway.db.engine import Database
 from gateway.errors import Conflict, NotFound
+from gateway.files.models import File
+from gateway.files.store import Store
 from gateway.log.models import EventRow, Session, Task, Turn
 from gateway.log.rows import Position, Row
 from gateway.log.store import read
@@ -25,11 +27,11 @@ from gateway.transfer.lines import FORMAT, Lines, row_of
 from registry.models import Agent
 
 PAGE = 1000
-PIECE = 192 * 1024  # bytes of a journal in one line
+PIECE = 192 * 1024  # bytes of a file in one line
 BEHIND = 2**31  # a `sub` behind all there are
 
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
-_event, _agent = EventRow.__table__, Agent.__table__  # type: ignore[attr-defined]
+_event, _agent, _file = EventRow.__table__, Agent.__table__, File.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Head:
     session: dict[str, Any]
     tasks: list[dict[str, Any]]
     turns: list[dict[str, Any]]
+    files: list[dict[str, Any]]
     last: int  # of its events
 
 
@@ -50,18 +53,25 @@ def head(conn: Connection, session_id: str) -> Head:
     if row is None:
         raise NotFound(f"There is no session {session_id[:100]!r}.", "Run: switchboard sessions list")
     session = {name: value for name, value in row.items() if name != "name"}
-    turns = conn.execute(select(_turn).where(_turn.c.session_id == session_id).order_by(_turn.c.ordinal)).mappings().all()
+    turns = _of(conn, _turn, session_id, _turn.c.ordinal)
     if any(turn["state"] != "ended" for turn in turns):
         raise Conflict(f"Session {session_id!r} is at work.", f"Wait, or run: switchboard sessions cancel {session_id}")
-    tasks = conn.execute(select(_task).where(_task.c.session_id == session_id).order_by(_task.c.first_seq)).mappings().all()
+    tasks = _of(conn, _task, session_id, _task.c.first_seq)
+    files = _of(conn, _file, session_id, _file.c.created_at, _file.c.id)
     last = conn.execute(select(func.max(_event.c.seq)).where(_event.c.session_id == session_id)).scalar() or 0
-    return Head(row["name"], session, [dict(task) for task in tasks], [dict(turn) for turn in turns], last)
+    return Head(row["name"], session, tasks, turns, files, last)
 
 
-async def lines(database: Database, archive: Path, found: Head, place: Path | None) -> AsyncIterator[bytes]:
+def _of(conn: Connection, table: Table, session_id: str, *order: Column[Any]) -> list[dict[str, Any]]:
+    found = conn.execute(select(table).where(table.c.session_id == session_id).order_by(*order))
+    return [dict(row) for row in found.mappings()]
+
+
+async def lines(database: Database, archive: Path, store: Store, found: Head, place: Path | None) -> AsyncIterator[bytes]:
     """A session whose `head` was read, to that point. `place`: its directory, if that shall go along.
 
-    Raises Unavailable where a file of the archive cannot be read, Conflict if the session went on while its directory was read.
+    Raises Unavailable where a file, or one of the archive, cannot be read, Conflict if the session went on while its
+    directory was read.
     """
     out, count, session_id = Lines(), 0, str(found.session["id"])
     yield out.of("session", [{"format": FORMAT, "agent": found.agent, "row": row_of("session", found.session)}])
@@ -70,6 +80,8 @@ async def lines(database: Database, archive: Path, found: Head, place: Path | No
     async for rows in _rows(database, archive, session_id, found.last):
         count += len(rows)
         yield out.of("event", [{"row": segments.line_of(row)} for row in rows])
+    async for kind, value in _files(store, found.files):
+        yield out.of(kind, [value])
     if place is not None:
         async for data in _journal(place):
             yield out.of("journal", [{"data": base64.b64encode(data).decode()}])
@@ -107,6 +119,17 @@ def _next(conn: Connection, session_id: str, after: Position) -> tuple[Any, list
 
 def _some(rows: Iterator[Row]) -> list[Row]:
     return list(islice(rows, PAGE))
+
+
+async def _files(store: Store, files: list[dict[str, Any]]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    told: set[str] = set()
+    for file in files:
+        yield "file", {"row": row_of("file", file)}
+        if file["sha256"] not in told:
+            told.add(file["sha256"])
+            with await anyio.to_thread.run_sync(store.open, file["sha256"]) as content:
+                while data := await anyio.to_thread.run_sync(content.read, PIECE):
+                    yield "bytes", {"data": base64.b64encode(data).decode()}
 
 
 async def _journal(place: Path) -> AsyncIterator[bytes]:

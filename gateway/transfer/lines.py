@@ -3,6 +3,8 @@
     {"kind": "session", "format": 1, "agent": name, "row": {...}}
     {"kind": "task", "row": {...}} ...          {"kind": "turn", "row": {...}} ...
     {"kind": "event", "row": {...}} ...         all levels, from the first one
+    {"kind": "file", "row": {...}}              and its bytes, in pieces, where no file before it has the same:
+    {"kind": "bytes", "data": base64} ...
     {"kind": "journal", "data": base64} ...     a tar.gz of the session's directories, if it was asked for
     {"kind": "end", "events": n, "sha256": of all bytes before}
 
@@ -15,6 +17,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gateway.files.models import File
 from gateway.log.models import Session, Task, Turn
 from gateway.log.store import encode
 
@@ -24,8 +27,9 @@ LOCAL: Mapping[str, frozenset[str]] = {
     "session": frozenset({"agent_id", "agent_version", "floor_seq"}),
     "task": frozenset({"session_id", "agent_id", "principal"}),
     "turn": frozenset({"session_id", "owner"}),
+    "file": frozenset({"session_id", "agent_id", "principal"}),
 }
-_MODELS: dict[str, Any] = {"session": Session, "task": Task, "turn": Turn}
+_MODELS: dict[str, Any] = {"session": Session, "task": Task, "turn": Turn, "file": File}
 TABLES = {kind: model.__table__ for kind, model in _MODELS.items()}
 
 

@@ -26,7 +26,8 @@ from sqlalchemy.exc import StatementError
 from gateway.clock import now_us
 from gateway.db.engine import Database
 from gateway.errors import Conflict, Fenced, InvalidParams
-from gateway.log.models import EventRow, Session, Task
+from gateway.files.store import Store, Upload
+from gateway.log.models import EventRow, Session
 from gateway.log.rows import Position, Row
 from gateway.retention import segments
 from gateway.transfer import journal
@@ -40,7 +41,7 @@ BATCH_LINES, BATCH_BYTES = 1000, 2**20
 DELETE_ROWS = 5000  # of one transaction
 LEVELS = frozenset({"user", "progress", "internal"})
 
-_session, _event, _task = Session.__table__, EventRow.__table__, Task.__table__  # type: ignore[attr-defined]
+_session, _event = Session.__table__, EventRow.__table__  # type: ignore[attr-defined]
 Json = dict[str, Any]
 
 
@@ -52,10 +53,10 @@ class Whose:
     principal: str | None = None
 
 
-async def load(database: Database, sessions_dir: Path, body: AsyncIterator[bytes], whose: Whose) -> Json:
+async def load(database: Database, sessions_dir: Path, store: Store, body: AsyncIterator[bytes], whose: Whose) -> Json:
     """Import a session; its id and how much came. Raises InvalidParams, NotFound for its agent, Conflict."""
     with tempfile.TemporaryFile() as packed:
-        loader = Loader(database, sessions_dir, whose, packed)
+        loader = Loader(database, sessions_dir, store, whose, packed)
         try:
             async for number, batch in _batches(body):
                 await loader.take(number, batch)
@@ -68,10 +69,13 @@ async def load(database: Database, sessions_dir: Path, body: AsyncIterator[bytes
 
 
 class Loader:
-    def __init__(self, database: Database, sessions_dir: Path, whose: Whose, packed: BinaryIO) -> None:
+    def __init__(self, database: Database, sessions_dir: Path, store: Store, whose: Whose, packed: BinaryIO) -> None:
         self._database, self._sessions_dir, self._whose, self._packed = database, sessions_dir, whose, packed
+        self._store = store
+        self._upload: Upload | None = None
+        self._known: set[str] = set()  # contents that came
         self._hash = hashlib.sha256()
-        self._rows: dict[str, list[Json]] = {"task": [], "turn": []}
+        self._rows: dict[str, list[Json]] = {"task": [], "turn": [], "file": []}
         self._session: Json = {}
         self._fence = 0
         self._reserved = self._ended = self._has_journal = False
@@ -93,12 +97,18 @@ class Loader:
                         await self._begin(found)
                     case "task" | "turn":
                         self._rows[kind].append(_cleaned(kind, found["row"]))
+                    case "file":
+                        await self._keep_upload()
+                        self._rows["file"].append(_cleaned("file", found["row"]))
+                    case "bytes":
+                        await self._upload_piece(base64.b64decode(found["data"], validate=True))
                     case "event":
                         events.append(self._event(found["row"]))
                     case "journal":
                         self._has_journal = True
                         self._packed.write(base64.b64decode(found["data"], validate=True))
                     case "end":
+                        await self._keep_upload()
                         self._check_end(found)
                     case _:
                         raise ValueError(f"there is no kind {kind!r}")
@@ -131,7 +141,23 @@ class Loader:
     def _check_end(self, found: Json) -> None:
         if (found["events"], found["sha256"]) != (self._events, self._hash.hexdigest()):
             raise ValueError("the file was changed, or something is missing")
+        missing = [file["name"] for file in self._rows["file"] if file["sha256"] not in self._known]
+        if missing:
+            raise ValueError(f"the bytes of file {missing[0]!r} are not the ones it had")
         self._ended = True
+
+    async def _upload_piece(self, data: bytes) -> None:
+        if self._upload is None:
+            self._upload = await anyio.to_thread.run_sync(self._store.begin)
+        await anyio.to_thread.run_sync(self._upload.write, data)
+
+    async def _keep_upload(self) -> None:
+        """The bytes of the file before are whole."""
+        if self._upload is None and self._rows["file"] and not self._rows["file"][-1]["size"]:
+            self._upload = await anyio.to_thread.run_sync(self._store.begin)
+        if self._upload is not None:
+            upload, self._upload = self._upload, None
+            self._known.add((await anyio.to_thread.run_sync(upload.keep)).sha256)
 
     # -- what is stored
 
@@ -189,10 +215,8 @@ class Loader:
         if not self._has_journal:
             session["native"] = {}  # nothing that a runtime could remember came along
         whose = {"session_id": session["id"], "agent_id": session["agent_id"], "principal": session["principal"]}
-        ids = [task["id"] for task in self._rows["task"]]
-        for start in range(0, len(ids), 500):
-            if conn.execute(select(_task.c.id).where(_task.c.id.in_(ids[start : start + 500]))).first() is not None:
-                raise Conflict("There is a task of this session already.", "It was imported before, under another id.")
+        for kind, rows in self._rows.items():
+            _check_new(conn, kind, [row["id"] for row in rows])
         for kind, rows in self._rows.items():
             columns = TABLES[kind].c.keys()
             mine = {name: value for name, value in whose.items() if name in columns}
@@ -202,6 +226,8 @@ class Loader:
 
     async def undo(self) -> None:
         """Leave nothing of what did not come whole, unless somebody else has taken over."""
+        if self._upload is not None:
+            await anyio.to_thread.run_sync(self._upload.drop)
         if not self._reserved:
             return
         with suppress(Fenced):
@@ -235,6 +261,13 @@ def _parsed(number: int, lines: list[bytes]) -> list[Json]:
                 raise TypeError("it is no JSON object")
             out.append(found)
     return out
+
+
+def _check_new(conn: Connection, kind: str, ids: list[str]) -> None:
+    id = TABLES[kind].c.id
+    for start in range(0, len(ids), 500):
+        if conn.execute(select(id).where(id.in_(ids[start : start + 500]))).first() is not None:
+            raise Conflict(f"A {kind} of this session is here already.", "It was imported before, under another id.")
 
 
 def _cleaned(kind: str, row: Mapping[str, Any]) -> Json:

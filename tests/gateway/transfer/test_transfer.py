@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from gateway.cli.main import main
 from gateway.errors import Fenced, InvalidParams
+from gateway.files.store import Disk
 from gateway.transfer.load import Loader, Whose
 from tests.gateway.retention.archives import Stage, keeping
 from tests.support import Client, Json
@@ -81,6 +83,28 @@ async def test_an_archived_session_is_exported_whole(tmp_path: Path) -> None:
         assert (await load(there.client, archived))[0] == 200
         assert (await there.rows(task["contextId"]))[0].seq == 1
         assert await there.client.get("hello", task["id"]) == task
+
+
+async def test_files_go_along(tmp_path: Path) -> None:
+    async with keeping(tmp_path / "a") as here, keeping(tmp_path / "b") as there:
+        await here.client.owner("agent.update", name="hello", changes={"input_modes": ["text/plain"]})
+        contents = [b"small", b"", b"small", bytes(1000) * 500]
+        parts = [
+            {"raw": base64.b64encode(data).decode(), "filename": f"{number}.txt", "mediaType": "text/plain"}
+            for number, data in enumerate(contents)
+        ]
+        task = await here.send("N=1", parts=[{"text": "N=1"}, *parts])
+        data = await export(here.client, task["contextId"])
+        names = sorted(line["row"]["name"] for line in parsed(data) if line["kind"] == "file")
+        assert names == [part["filename"] for part in parts]
+        assert (await load(there.client, data.replace(b'"c21hbGw="', b'"c21hbGs="')))[0] == 400
+        status, _ = await load(there.client, written(parsed(data.replace(b'"c21hbGw="', b'"c21hbGs="'))))
+        assert status == 400
+        assert (await load(there.client, data))[0] == 200
+        moved = await there.client.get("hello", task["id"])
+        *small, large = moved["history"][0]["parts"]
+        assert small == task["history"][0]["parts"][:-1]
+        assert (await there.client.http.get(large["url"])).content == contents[-1]
 
 
 async def test_the_journal_goes_along_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -206,7 +230,7 @@ async def test_an_import_that_was_killed_is_taken_over_by_the_next_one(tmp_path:
         task = await here.send("N=4 TOOLS=1")
         data = await export(here.client, task["contextId"])
         with (tmp_path / "packed").open("w+b") as packed:
-            dead = Loader(there.database, tmp_path / "b" / "sessions", Whose(), packed)
+            dead = Loader(there.database, tmp_path / "b" / "sessions", Disk(tmp_path / "b" / "files"), Whose(), packed)
             lines = data.splitlines(keepends=True)
             await dead.take(1, lines[:6])  # and no more of it
             assert "error" in await there.client.rpc("hello", "GetTask", {"id": task["id"]})
@@ -228,6 +252,7 @@ async def test_the_command_writes_a_file_and_takes_it_in(tmp_path: Path) -> None
         assert await command(there, "sessions", "import", file, "--json") == 0
         assert await there.client.get("hello", task["id"]) == task
         assert await command(there, "sessions", "import", file) == 1
+        assert await command(there, "sessions", "import", file + ".not") == 2
         assert await command(there, "sessions", "export", "ses_0", "-o", file) == 1
         assert await command(there, "sessions", "export", "ses_0", "--key", "wrong") == 4
 
