@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gateway.cli.connection import Found, data_dir, find_key, find_url
 from gateway.errors import NotAllowed
