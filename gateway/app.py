@@ -29,13 +29,16 @@ os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a thir
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
 
 import anyio
 import structlog
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ExceptionHandler
 
 from adapters.profile import Profile
 from adapters.registration import profiles
@@ -47,8 +50,9 @@ from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
 from gateway.a2a.tasks import Tasks
 from gateway.agents import Agents, face_of
+from gateway.astray import astray
 from gateway.auth import oidc
-from gateway.auth.callers import Callers, Pepper
+from gateway.auth.callers import Callers, Pepper, Rates
 from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
@@ -71,6 +75,7 @@ from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.owner.transfer import routes as transfer_routes
 from gateway.retention.keeper import Keeper
 from gateway.sessions.access import Gate
 from gateway.sessions.destinations import Hooks
@@ -90,7 +95,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     secrets = load_secrets(settings)
     agents = Agents(database, secrets)
     issuer = oidc.load(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
-    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer)
+    rates = Rates(settings.anonymous_rate, settings.oidc_requests_per_minute or None)
+    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer, rates)
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     store, links = Disk(settings.files_dir), Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
@@ -101,14 +107,14 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     intake = Intake(store, Fetcher(guard, settings.fetch_seconds), settings)
     handler = Handler(log, engine, settings, cards, tasks, push, intake)
     download = Download(database, store, links, callers, agents.may_call, settings.send_timeout)
-    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
+    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), tasks.files, push.render)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
     tokens = ClientTokens.load(settings.tokens_key_file, settings.client_token_seconds, settings.client_token_renewable_seconds)
     hooks = Hooks(database, secrets, guard)
-    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens), hooks, intake, links)
+    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens, admission.proxies), hooks, intake, links)
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None
@@ -153,15 +159,17 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             await database.aclose()
             log_.info("stopped")
 
+    owner_key = OwnerKey.load(settings.owner_key_file)
     routes = [
         Route("/health", health, methods=["GET"]),
         *discovery_routes(cards, agents, callers),
         *files_routes(download),
         *callers_routes(handler, admission, settings),
         *session_routes(sessions),
-        *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
+        *owner_routes(owner, owner_key),
+        *transfer_routes(owner, owner_key, store),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
     app.state.engine, app.state.log = engine, log
     return app
 
@@ -193,3 +201,6 @@ async def refuse(_request: Request, exc: Exception) -> JSONResponse:
     return JSONResponse(
         {"code": code, "message": f"{message} (incident {incident})", "hint": "Try again later."}, status, headers
     )
+
+
+REFUSALS: Mapping[Any, ExceptionHandler] = {HTTPException: astray, SwitchboardError: refuse, Exception: refuse}

@@ -30,6 +30,7 @@ from adapters.profile import Profile
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.app import create_app
 from gateway.db.engine import Database
+from gateway.server import config
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
@@ -170,10 +171,7 @@ async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None,
     """A gateway in this process on a free port, stopped at the end."""
     found = Settings(data_dir=data_dir, port=free_port(), **settings)
     app = create_app(found, runtimes)
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=found.port, log_config=None, access_log=False, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(config(app, found, timeout_graceful_shutdown=1))
     async with anyio.create_task_group() as group:
         group.start_soon(server._serve)  # `serve` would take the signal handlers of the test run
         with anyio.fail_after(20):

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from gateway.auth import client_tokens
+from gateway.auth.addresses import HEADER as FORWARDED
+from gateway.auth.addresses import Proxies
 from gateway.auth.callers import Callers, Principal, credentials, wrong
 from gateway.auth.client_tokens import ClientTokens, Grant
 from gateway.clock import now_us
@@ -56,8 +58,8 @@ class Access:
 
 
 class Gate:
-    def __init__(self, callers: Callers, tokens: ClientTokens) -> None:
-        self._callers, self.tokens = callers, tokens
+    def __init__(self, callers: Callers, tokens: ClientTokens, proxies: Proxies) -> None:
+        self._callers, self.tokens, self._proxies = callers, tokens, proxies
 
     async def access(self, connection: HTTPConnection) -> Access:
         """Raises WrongKey, Unavailable."""
@@ -67,9 +69,13 @@ class Gate:
         elif not given.startswith(client_tokens.PREFIX):
             raise wrong("Only a client token may stand in a URL.")
         if given is None or not given.startswith(client_tokens.PREFIX):
-            return Access(await self._callers.authenticate(connection.headers))
+            return Access(await self._callers.authenticate(connection.headers, self._address(connection)))
         grant = self.tokens.read(given)
-        return Access(await self._callers.by_id(grant.principal), grant.scopes, grant)
+        return Access(await self._callers.by_id(grant.principal, self._address(connection)), grant.scopes, grant)
+
+    def _address(self, connection: HTTPConnection) -> str:
+        peer = connection.client.host if connection.client else ""
+        return self._proxies.caller(peer, connection.headers.getlist(FORWARDED))
 
 
 class HideToken:

@@ -14,7 +14,6 @@ from typing import Any, NoReturn, TypeVar
 
 import structlog
 from pydantic import BaseModel, ValidationError
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
@@ -60,8 +59,6 @@ def refused(exc: Exception) -> Response:
 
 
 def status_of(exc: Exception) -> int:
-    if isinstance(exc, HTTPException):
-        return exc.status_code
     return exc.codes.http if isinstance(exc, SwitchboardError) else 500
 
 
@@ -69,17 +66,12 @@ def told(exc: Exception) -> dict[str, Any]:
     """An error as callers are told it."""
     if isinstance(exc, _TOLD):
         return exc.to_json()
-    if isinstance(exc, HTTPException):  # of the router: no such path, or not this method
-        return UsageError(f"{exc.detail}.", "See specs/session-api.md.").to_json() | _ROUTER.get(exc.status_code, {})
     incident = new_id("inc")
     if isinstance(exc, Unavailable):
         log_.error("request_failed", incident=incident, error=exc.message)
         return Unavailable(f"The gateway is not available now (incident {incident}).", "Try again later.").to_json()
     log_.error("request_failed", incident=incident, exc_info=exc)
     return SwitchboardError(f"The gateway could not answer (incident {incident}).", "Try again later.").to_json()
-
-
-_ROUTER = {404: {"code": "not_found"}, 405: {"code": "method_not_allowed"}}
 
 
 def queried(connection: HTTPConnection, model: type[M]) -> M:

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from gateway.astray import astray
 from gateway.deliver.destinations import Given
 from gateway.idempotency import HEADER
 from gateway.sessions import events, shapes
@@ -207,7 +208,7 @@ def routes(sessions: Sessions) -> list[Mount]:
             WebSocketRoute(ONE + "/ws", lambda websocket: bridge(websocket, sessions)),
         ],
         middleware=[Middleware(HideToken), *_cors(sessions.settings.allowed_origins)],
-        exception_handlers={HTTPException: _refuse},
+        exception_handlers={HTTPException: astray},
     )
     return [Mount(PREFIX, app)]
 
@@ -233,10 +234,6 @@ async def _call(op: Operation, sessions: Sessions, request: Request) -> Call:
     query = queried(request, op.query or shapes.Query)
     body = await body_of(request, op.body, sessions.settings.max_body_bytes) if op.body else None
     return Call(sessions, request, access, seen, query, body)
-
-
-async def _refuse(_request: Request, exc: Exception) -> Response:
-    return refused(exc)
 
 
 def _cors(allowed: list[str]) -> list[Middleware]:
