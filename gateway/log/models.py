@@ -86,11 +86,24 @@ class Turn(SQLModel, table=True):
     started_at: int | None = Field(default=None, sa_column=Column(BigInteger))
     ended_at: int | None = Field(default=None, sa_column=Column(BigInteger))
     digest: str | None = Field(default=None, index=True)  # of the request that asked for it
+    # Whose turn is next: see gateway.turns.fair.
+    agent_id: str | None = None
+    principal: str | None = None
+    round: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    aside: str | None = None  # what it waits for: session, agent
+    settled: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
 
     __table_args__ = (
         Index("ux_turn_running", "session_id", unique=True, sqlite_where=text("state = 'running'")),
         Index("ux_turn_ordinal", "session_id", "ordinal", unique=True),
         Index("ix_turn_state", "state", "queued_at"),
+        Index("ix_turn_next", "round", "queued_at", sqlite_where=text("state = 'queued' AND aside IS NULL")),
+        Index("ix_turn_waiting", "session_id", "ordinal", sqlite_where=text("state = 'queued'")),
+        Index("ix_turn_round", "state", "round"),
+        Index("ix_turn_flow", "agent_id", "principal", "round"),
+        Index("ix_turn_aside", "agent_id", "aside", "round", sqlite_where=text("state = 'queued'")),
+        Index("ix_turn_running", "agent_id", sqlite_where=text("state = 'running'")),
+        Index("ix_turn_unsettled", "id", sqlite_where=text("state = 'ended' AND settled = false")),
         Index("ix_turn_steers", "steers", sqlite_where=text("steers IS NOT NULL")),
     )
 

@@ -30,7 +30,7 @@ _WAITING = select(_turn.steers, _turn.id).where(_turn.steers.in_(_IDS), _turn.st
 _JOIN = (
     update(Turn)
     .where(_turn.id == bindparam("key"), _turn.steers == bindparam("into"), _turn.state == "queued")
-    .values(state="ended", yield_reason="steered", ended_at=bindparam("at"))
+    .values(state="ended", yield_reason="steered", ended_at=bindparam("at"), round=0)
 )
 _RUNS = (_turn.state == "running", _turn.yield_reason.is_(None))
 
