@@ -28,13 +28,16 @@ os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a thir
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
 
 import anyio
 import structlog
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ExceptionHandler
 
 from adapters.profile import Profile
 from adapters.registration import profiles
@@ -46,8 +49,9 @@ from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
 from gateway.a2a.tasks import Tasks
 from gateway.agents import Agents, face_of
+from gateway.astray import astray
 from gateway.auth import oidc
-from gateway.auth.callers import Callers, Pepper
+from gateway.auth.callers import Callers, Pepper, Rates
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
@@ -84,7 +88,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     secrets = load_secrets(settings)
     agents = Agents(database, secrets)
     issuer = oidc.load(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
-    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer)
+    rates = Rates(settings.anonymous_rate, settings.oidc_requests_per_minute or None)
+    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer, rates)
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     store, links = Disk(settings.files_dir), Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
@@ -130,7 +135,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         await database.start()
         try:
             hello = await agents.welcome(runtimes)
-            log_.info("started", url=settings.url, database=settings.database, hello=hello)
+            log_.info("started", url=settings.url, database=database.name, hello=hello)
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)
@@ -151,7 +156,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *callers_routes(handler, admission, settings),
         *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
     app.state.engine, app.state.log = engine, log
     return app
 
@@ -183,3 +188,6 @@ async def refuse(_request: Request, exc: Exception) -> JSONResponse:
     return JSONResponse(
         {"code": code, "message": f"{message} (incident {incident})", "hint": "Try again later."}, status, headers
     )
+
+
+REFUSALS: Mapping[Any, ExceptionHandler] = {HTTPException: astray, SwitchboardError: refuse, Exception: refuse}

@@ -17,6 +17,11 @@ ANSWERED = "answered"  # the state of a task whose whole answer was a message: f
 _POS = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only INTEGER PRIMARY KEY by itself
 
 
+def _where(sql: str) -> dict[str, Any]:
+    """Of a partial index, on both databases."""
+    return {"sqlite_where": text(sql), "postgresql_where": text(sql)}
+
+
 class Session(SQLModel, table=True):
     """The durable unit of an agent at work. It is the A2A context."""
 
@@ -60,7 +65,12 @@ class Task(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),
-        Index("ix_task_active", "principal", sqlite_where=text("state IN ('submitted', 'working')")),
+        Index(
+            "ix_task_active",
+            "principal",
+            sqlite_where=text("state IN ('submitted', 'working')"),
+            postgresql_where=text("state IN ('submitted', 'working')"),
+        ),
     )
 
 
@@ -94,17 +104,23 @@ class Turn(SQLModel, table=True):
     settled: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
 
     __table_args__ = (
-        Index("ux_turn_running", "session_id", unique=True, sqlite_where=text("state = 'running'")),
+        Index(
+            "ux_turn_running",
+            "session_id",
+            unique=True,
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
         Index("ux_turn_ordinal", "session_id", "ordinal", unique=True),
         Index("ix_turn_state", "state", "queued_at"),
-        Index("ix_turn_next", "round", "queued_at", sqlite_where=text("state = 'queued' AND aside IS NULL")),
-        Index("ix_turn_waiting", "session_id", "ordinal", sqlite_where=text("state = 'queued'")),
+        Index("ix_turn_next", "round", "queued_at", **_where("state = 'queued' AND aside IS NULL")),
+        Index("ix_turn_waiting", "session_id", "ordinal", **_where("state = 'queued'")),
         Index("ix_turn_round", "state", "round"),
         Index("ix_turn_flow", "agent_id", "principal", "round"),
-        Index("ix_turn_aside", "agent_id", "aside", "round", sqlite_where=text("state = 'queued'")),
-        Index("ix_turn_running", "agent_id", sqlite_where=text("state = 'running'")),
-        Index("ix_turn_unsettled", "id", sqlite_where=text("state = 'ended' AND settled = false")),
-        Index("ix_turn_steers", "steers", sqlite_where=text("steers IS NOT NULL")),
+        Index("ix_turn_aside", "agent_id", "aside", "round", **_where("state = 'queued'")),
+        Index("ix_turn_running", "agent_id", **_where("state = 'running'")),
+        Index("ix_turn_unsettled", "id", **_where("state = 'ended' AND settled = false")),
+        Index("ix_turn_steers", "steers", **_where("steers IS NOT NULL")),
     )
 
 
@@ -128,5 +144,5 @@ class EventRow(SQLModel, table=True):
 
     __table_args__ = (
         Index("ux_event_seq", "session_id", "seq", "sub", unique=True),
-        Index("ix_event_message", "turn_id", sqlite_where=text("type = 'message'")),
+        Index("ix_event_message", "turn_id", sqlite_where=text("type = 'message'"), postgresql_where=text("type = 'message'")),
     )

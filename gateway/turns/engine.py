@@ -121,10 +121,11 @@ class Engine:
         """End a task as canceled, with what waits in it. When this returns it has ended, and its process is gone."""
         while True:  # once more after each turn: a message that came meanwhile may have begun the next
             await self.log.write(lambda conn: queue.cancel_waiting(conn, task_id))
-            turn = await self.log.database.read(lambda conn: orders.unended(conn, task_id))
-            if turn is None:
+            look = lambda conn: (orders.unended(conn, task_id), queue.is_over(conn, task_id))  # noqa: E731
+            turn, over = await self.log.database.read(look)
+            if turn is None and over:
                 return
-            if turn.state == "running":
+            if turn is not None and turn.state == "running":
                 await self._until_ended(turn.id)
 
     async def interrupt(self, session_id: str) -> str | None:

@@ -6,7 +6,8 @@ caller at one agent takes one place in each round, and whoever comes later waits
 
 A turn that cannot begin, because its session or its agent has no room, is put aside (`aside`) when it is first met and not
 looked at again until a turn has ended that may have made room for it: each ended turn is looked at once (`settled`).
-All of it happens inside a claim, so that whatever ends a turn need know nothing of it.
+All of it happens inside a claim, so that whatever ends a turn need know nothing of it. A session is locked before a turn of
+it is changed: who works beside holds one session and waits for its turns only, so nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, exists, func, liter
 
 from gateway.errors import RateLimited
 from gateway.log.models import Session, Turn
+from gateway.log.store import locked
 from registry.models import Agent, AgentVersion
 
 SESSION_RETRY_SECONDS = 60
@@ -49,10 +51,9 @@ _RUNNING_OF_AGENT = select(func.count()).where(_turn.agent_id == _KEY, _IS_RUNNI
 _LIMITS = select(_version.limits).where(_version.agent_id == _KEY, _agent.id == _KEY, _version.version == _agent.version)
 _SET_ASIDE = update(_T).where(_turn.id == _KEY)
 _UNSETTLED = select(_turn.id, _turn.session_id, _turn.agent_id).where(_IS_ENDED, _turn.settled == literal_column("false"))
-_OF_SESSION = (
-    select(_turn.id).where(_turn.session_id == _KEY, _IS_QUEUED, _turn.aside.is_not(None)).order_by(_turn.ordinal).limit(1)
-)
-_OF_AGENT = select(_turn.id).where(_turn.agent_id == _KEY, _IS_QUEUED, _turn.aside == "agent").order_by(_turn.round).limit(ROOM)
+_ASIDE = select(_turn.id, _turn.session_id).where(_IS_QUEUED)
+_OF_SESSION = _ASIDE.where(_turn.session_id == _KEY, _turn.aside.is_not(None)).order_by(_turn.ordinal).limit(1)
+_OF_AGENT = _ASIDE.where(_turn.agent_id == _KEY, _turn.aside == "agent").order_by(_turn.round).limit(ROOM)
 _SESSIONS = (
     select(_session.id)
     .where(_session.agent_id == bindparam("agent"), _session.principal == bindparam("caller"), _session.status != "archived")
@@ -77,6 +78,7 @@ def next_turns(conn: Connection) -> Iterator[Any]:
         if reason is None:
             yield turn
         else:
+            locked(conn, turn.session_id)
             conn.execute(_SET_ASIDE, {"key": turn.id, "aside": reason})
 
 
@@ -104,8 +106,8 @@ def _hindrance(conn: Connection, turn: Any) -> str | None:
 def _settle(conn: Connection) -> None:
     """Look again at what ended turns may have made room for."""
     for ended in conn.execute(_UNSETTLED).all():
-        waiting = [*conn.execute(_OF_SESSION, {"key": ended.session_id}).scalars()]
-        waiting += conn.execute(_OF_AGENT, {"key": ended.agent_id}).scalars()
-        for id in waiting:
-            conn.execute(_BACK, {"key": id})
+        waiting = [*conn.execute(_OF_SESSION, {"key": ended.session_id}), *conn.execute(_OF_AGENT, {"key": ended.agent_id})]
+        for turn in waiting:
+            locked(conn, turn.session_id)
+            conn.execute(_BACK, {"key": turn.id})
         conn.execute(_SETTLE, {"key": ended.id})

@@ -27,7 +27,7 @@ from gateway.clock import new_id, now_us
 from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
-from gateway.log.store import append, encode, entries
+from gateway.log.store import append, encode, entries, locked
 from gateway.turns import fair, orders
 from gateway.turns.limits import added
 from gateway.turns.spec import Inbound
@@ -112,6 +112,7 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     """Store a message and queue the turn it asks for. Raises NotFound, Conflict, Unavailable; then nothing is stored."""
     if conn.execute(_QUEUED).scalar_one() >= queue_limit:
         raise Unavailable("The queue of waiting turns is full.", "Try again later.")
+    _lock_named(conn, new)
     running = orders.joined(conn, agent_id, principal, new)
     task = _existing_task(conn, agent_id, principal, replace(new, task_id=running.task_id) if running else new)
     session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new)
@@ -132,6 +133,14 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     conn.execute(_ADD_TURN, {**row, "settled": False, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
     return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"], new.direct)
+
+
+def _lock_named(conn: Connection, new: Inbound) -> None:
+    """Lock the session a message names, itself or by its task: what is read of it, such as what runs, holds to the end."""
+    of_task = select(_task.c.session_id).where(_task.c.id == new.task_id)
+    session_id = conn.execute(of_task).scalar() if new.task_id else new.context_id
+    if session_id:
+        locked(conn, session_id)
 
 
 def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Any:
@@ -233,6 +242,7 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     `done.final` says whether the task ended with it, or goes on with a message that came meanwhile; `done.direct` is
     there when the caller is answered by its message alone.
     """
+    locked(conn, turn.session_id, turn.fence)
     done = events[-1]
     reason = done.body["yield_reason"]
     orders.join(conn, turn.id, [event.body["turn"] for event in events if event.type == "steered"])
@@ -269,6 +279,7 @@ def release(conn: Connection, turn: Claimed) -> None:
 
 def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
     """End a task none of whose turns runs yet. Answers no batch if one runs: then its runner has to end it."""
+    locked(conn, conn.execute(select(_task.c.session_id).where(_task.c.id == task_id)).scalar_one())
     turns = conn.execute(select(_turn).where(_turn.c.task_id == task_id, _turn.c.state != "ended")).all()
     if any(turn.state == "running" for turn in turns):
         conn.execute(update(_turn).where(_turn.c.task_id == task_id).values(cancel_requested=True))
@@ -278,6 +289,10 @@ def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
         return []
     claimed = _bare(conn, task.session_id, turns[0].id if turns else None, task_id)
     return [finish(conn, claimed, [ev.done("canceled")], None)]
+
+
+def is_over(conn: Connection, task_id: str) -> bool:
+    return conn.execute(select(_task.c.state).where(_task.c.id == task_id)).scalar() in {None, *TERMINAL}
 
 
 def _bare(conn: Connection, session_id: str, turn_id: str | None, task_id: str) -> Claimed:
@@ -306,11 +321,15 @@ def has_done(conn: Connection, turn: Claimed) -> bool:
 def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     """Call ids of tools that a turn started and never closed."""
     row = _event.c
-    call_id = func.json_extract(row.body, "$.call_id")
-    mine = (row.session_id == turn.session_id, row.turn_id == turn.id)
-    closed = select(call_id).where(*mine, row.type == "tool_result")
-    query = select(call_id).where(*mine, row.type == "tool_start", call_id.not_in(closed)).order_by(row.seq)
-    return list(conn.execute(query).scalars())
+    mine = (row.session_id == turn.session_id, row.turn_id == turn.id, row.type.in_(("tool_start", "tool_result")))
+    open: dict[str, None] = {}
+    for type, body in conn.execute(select(row.type, row.body).where(*mine).order_by(row.seq)):
+        call_id = json.loads(body)["call_id"]
+        if type == "tool_start":
+            open[call_id] = None
+        else:
+            open.pop(call_id, None)
+    return list(open)
 
 
 def end_abandoned(

@@ -85,7 +85,7 @@ class Runner:
         await self._finish(last)
         await self._leave()
         await self.stop()
-        await self.log.database.write(lambda conn: queue.release(conn, self.turn))
+        await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
         self._report(last[-1], began)
 
     def cancel(self) -> None:
@@ -281,7 +281,7 @@ class Runner:
                 rows.add(conn, self.turn.session_id, self.turn.task_id, files)
                 return [queue.write_events(conn, self.turn, new, native)]
 
-            await self.log.write(op)
+            await self.log.write(op, beside=True)
 
     async def _finish(self, last: list[Event]) -> None:
         error = last[-1].body["error"]
@@ -296,7 +296,7 @@ class Runner:
             rows.add(conn, self.turn.session_id, self.turn.task_id, files)
             return [queue.finish(conn, self.turn, last, native)]
 
-        await self.log.write(op)
+        await self.log.write(op, beside=True)
 
     def _report(self, done: Event, began: float) -> None:
         error = done.body["error"] or {}

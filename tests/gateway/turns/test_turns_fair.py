@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from sqlalchemy import Connection
 
 from gateway.turns import queue
@@ -16,6 +17,8 @@ from tests.gateway.log.log_tools import opened
 from tests.gateway.turns.calls import AT_ONCE, Call, calling, cancel, make_agent, of_type, speaks, state_of
 from tests.gateway.turns.parrot import RUNTIMES
 from tests.support import Client, Json, message, serving
+
+both = pytest.mark.usefixtures("database_url")
 
 
 @asynccontextmanager
@@ -39,6 +42,7 @@ async def in_the_order_they_began(gateway: Client, tasks: list[Json]) -> list[st
     return [id for _, id in sorted(began)]
 
 
+@both
 async def test_a_burst_on_one_agent_does_not_starve_another(tmp_path: Path) -> None:
     """[FAIR-1]"""
     async with one_place(tmp_path) as (gateway, call):
@@ -51,6 +55,7 @@ async def test_a_burst_on_one_agent_does_not_starve_another(tmp_path: Path) -> N
     assert order == [x, a, y, b, *rest] or order == [a, x, b, y, *rest]
 
 
+@both
 async def test_a_burst_of_one_caller_does_not_starve_another(tmp_path: Path) -> None:
     """[FAIR-1]"""
     async with one_place(tmp_path) as (gateway, call):
@@ -65,6 +70,7 @@ async def test_a_burst_of_one_caller_does_not_starve_another(tmp_path: Path) -> 
     assert sum(before < start["created_at"] for before in starts) <= 1
 
 
+@both
 async def test_an_agent_never_runs_more_turns_than_it_may_and_holds_up_no_other(tmp_path: Path) -> None:
     """[FAIR-2]"""
     async with serving(tmp_path, RUNTIMES, concurrency=4, stop_seconds=0) as gateway:
@@ -93,6 +99,7 @@ async def ended(gateway: Client, agent: str, task: Json) -> str:
     return state
 
 
+@both
 async def test_a_higher_limit_holds_for_what_waits_already(tmp_path: Path) -> None:
     """[FAIR-2]"""
     async with serving(tmp_path, RUNTIMES, concurrency=8, stop_seconds=0) as gateway:
@@ -111,6 +118,7 @@ async def test_a_higher_limit_holds_for_what_waits_already(tmp_path: Path) -> No
                 await cancel(gateway, task["id"], "narrow")
 
 
+@both
 async def test_a_caller_begins_no_more_sessions_than_the_agent_allows(tmp_path: Path) -> None:
     """[LIMIT-2]"""
     async with serving(tmp_path, RUNTIMES) as gateway:

@@ -6,6 +6,16 @@ from alembic import op
 revision = "0008_fair"
 down_revision = "0007_limits"
 
+_INDEXES = (
+    ("ix_turn_next", ["round", "queued_at"], "state = 'queued' AND aside IS NULL"),
+    ("ix_turn_waiting", ["session_id", "ordinal"], "state = 'queued'"),
+    ("ix_turn_round", ["state", "round"], None),
+    ("ix_turn_flow", ["agent_id", "principal", "round"], None),
+    ("ix_turn_aside", ["agent_id", "aside", "round"], "state = 'queued'"),
+    ("ix_turn_running", ["agent_id"], "state = 'running'"),
+    ("ix_turn_unsettled", ["id"], "state = 'ended' AND settled = false"),
+)
+
 
 def upgrade() -> None:
     op.add_column("turn", sa.Column("agent_id", sa.String(), nullable=True))
@@ -16,11 +26,6 @@ def upgrade() -> None:
     whose = "(SELECT {0} FROM session WHERE session.id = turn.session_id)"
     op.execute(f"UPDATE turn SET agent_id = {whose.format('agent_id')}, principal = {whose.format('principal')}")
     op.execute("UPDATE turn SET settled = true WHERE state = 'ended'")
-    queued, running = (sa.text(f"state = '{state}'") for state in ("queued", "running"))
-    op.create_index("ix_turn_next", "turn", ["round", "queued_at"], sqlite_where=sa.text("state = 'queued' AND aside IS NULL"))
-    op.create_index("ix_turn_waiting", "turn", ["session_id", "ordinal"], sqlite_where=queued)
-    op.create_index("ix_turn_round", "turn", ["state", "round"])
-    op.create_index("ix_turn_flow", "turn", ["agent_id", "principal", "round"])
-    op.create_index("ix_turn_aside", "turn", ["agent_id", "aside", "round"], sqlite_where=queued)
-    op.create_index("ix_turn_running", "turn", ["agent_id"], sqlite_where=running)
-    op.create_index("ix_turn_unsettled", "turn", ["id"], sqlite_where=sa.text("state = 'ended' AND settled = false"))
+    for name, columns, where in _INDEXES:
+        only = sa.text(where) if where else None
+        op.create_index(name, "turn", columns, sqlite_where=only, postgresql_where=only)
