@@ -73,6 +73,7 @@ from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.owner.transfer import routes as transfer_routes
 from gateway.retention.keeper import Keeper
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
@@ -100,7 +101,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     intake = Intake(store, Fetcher(guard, settings.fetch_seconds), settings)
     handler = Handler(log, engine, settings, cards, tasks, push, intake)
     download = Download(database, store, links, callers, agents.may_call, settings.send_timeout)
-    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
+    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), tasks.files, push.render)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
@@ -149,12 +150,14 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             await database.aclose()
             log_.info("stopped")
 
+    owner_key = OwnerKey.load(settings.owner_key_file)
     routes = [
         Route("/health", health, methods=["GET"]),
         *discovery_routes(cards, agents, callers),
         *files_routes(download),
         *callers_routes(handler, admission, settings),
-        *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
+        *owner_routes(owner, owner_key),
+        *transfer_routes(owner, owner_key, store),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
     app.state.engine, app.state.log = engine, log

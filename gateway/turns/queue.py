@@ -47,7 +47,7 @@ _TASK_STATE = {
 }
 # By the state of the task that ended last.
 _SESSION_STATUS = {"input_required": "awaiting_input", "auth_required": "awaiting_input", "failed": "failed"}
-_CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
+CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 MADE = "ses_"  # how the ids begin that we make
 
@@ -169,7 +169,7 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
             return context_id
         if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
-        if not _CONTEXT_ID.fullmatch(context_id):
+        if not CONTEXT_ID.fullmatch(context_id):
             raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
     fair.check_sessions(conn, agent_id, principal)
     session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
