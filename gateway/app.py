@@ -16,6 +16,7 @@
       -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
                                  transaction of the event, what is sent is made from the log by a2a.push
 
+Scripts and browsers use the same sessions by sessions.routes, at /v1/sessions: create, send, read the log, cancel.
 Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
@@ -52,6 +53,7 @@ from gateway.agents import face_of
 from gateway.astray import astray
 from gateway.auth import oidc
 from gateway.auth.callers import Callers, Pepper, Rates
+from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.core import Core
@@ -71,7 +73,12 @@ from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.owner.transfer import routes as transfer_routes
 from gateway.retention.keeper import Keeper
+from gateway.sessions.access import Gate
+from gateway.sessions.destinations import Hooks
+from gateway.sessions.routes import routes as session_routes
+from gateway.sessions.work import Sessions
 from gateway.settings import Settings
 
 log_ = structlog.get_logger("switchboard")
@@ -94,10 +101,13 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     intake = Intake(store, Fetcher(guard, settings.fetch_seconds), settings)
     handler = Handler(log, engine, settings, cards, tasks, push, intake)
     download = Download(database, store, links, callers, agents.may_call, settings.send_timeout)
-    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
+    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), tasks.files, push.render)
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
+    tokens = ClientTokens.load(settings.tokens_key_file, settings.client_token_seconds, settings.client_token_renewable_seconds)
+    hooks = Hooks(database, secrets, guard)
+    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens, admission.proxies), hooks, intake, links)
 
     async def engine_check() -> Check:
         if not settings.worker:
@@ -143,12 +153,15 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
                 group.cancel_scope.cancel()
         log_.info("stopped")
 
+    owner_key = OwnerKey.load(settings.owner_key_file)
     routes = [
         Route("/health", health, methods=["GET"]),
         *discovery_routes(cards, agents, callers),
         *files_routes(download),
         *callers_routes(handler, admission, settings),
-        *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
+        *session_routes(sessions),
+        *owner_routes(owner, owner_key),
+        *transfer_routes(owner, owner_key, store),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
     app.state.drained = engine.drained

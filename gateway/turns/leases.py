@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from gateway.clock import now_us
+from gateway.db.clock import clock
 from gateway.log.models import Session, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, locked
@@ -65,14 +66,6 @@ class Seen:
     fence: int
     owner: str
     expired: bool
-
-
-def clock(conn: Connection) -> int:
-    """The database's clock, in microseconds since the epoch. SQLite's is the machine's."""
-    if conn.dialect.name == "sqlite":
-        return now_us()
-    now: int = conn.exec_driver_sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").scalar_one()
-    return now
 
 
 def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:

@@ -81,7 +81,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
         "callers": {"add", "list", "rotate", "revoke"},
         "call": set(),
         "chat": set(),
-        "sessions": {"list", "show", "events", "cancel"},
+        "sessions": {"list", "show", "events", "cancel", "export", "import"},
         "webhooks": {"list", "deliveries", "redeliver", "test"},
         "runtimes": {"list", "check", "replay"},
         "keys": {"list", "rotate"},

@@ -15,10 +15,10 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from adapters.events import Event, ask, chunk, done, notice, tool_start
+from adapters.events import Event, artifact, ask, chunk, done, notice, tool_start
 from gateway.db.engine import Database
 from gateway.deliver import destinations, outbox
 from gateway.deliver.guard import Guard
@@ -26,6 +26,10 @@ from gateway.deliver.models import Outbox
 from gateway.deliver.sender import Sender
 from gateway.deliver.worker import Courier
 from gateway.errors import Conflict, InvalidParams, NotFound
+from gateway.files.links import Links
+from gateway.files.refs import Kept
+from gateway.files.shown import Shown
+from gateway.files.store import Disk, put
 from gateway.log.rows import Position, Row
 from gateway.log.store import Log, append, entries
 from gateway.settings import Settings
@@ -47,6 +51,7 @@ class Stage:
     secrets: Secrets
     courier: Courier
     task: queue.Accepted
+    store: Disk
 
     async def hook(self, url: str, **given: Any) -> str:
         wanted = await destinations.validate(GUARD, [{"url": url, **given}])
@@ -68,21 +73,28 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    settings = Settings(data_dir=tmp_path, webhook_backoff_seconds=0.01, webhook_seconds=5)
+async def stage(tmp_path: Path, database_url: str) -> AsyncIterator[Stage]:
+    async with staged(tmp_path, database_url) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def staged(tmp_path: Path, database_url: str) -> AsyncIterator[Stage]:
+    settings = Settings(data_dir=tmp_path, database_url=database_url, webhook_backoff_seconds=0.01, webhook_seconds=5)
     database, secrets = Database(settings.database), Secrets.load(tmp_path / "secrets.key")
     await database.start()
-    log = Log(database)
+    log, store = Log(database), Disk(settings.files_dir)
 
     async def no_push(_: outbox.Due) -> bytes | None:
         return None
 
-    courier = Courier(database, settings, secrets, Sender(GUARD, 5), no_push)
+    files = Shown(store, Links("http://gateway.test", b"key"), inline=10)
+    courier = Courier(database, settings, secrets, Sender(GUARD, 5), files, no_push)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
     new = Inbound(({"text": "Hi"},))
     task = await database.write(lambda conn: queue.accept(conn, "agt_1", 1, "me", new, 10))
-    yield Stage(log, secrets, courier, task)
+    yield Stage(log, secrets, courier, task, store)
     await database.aclose()
 
 
@@ -93,6 +105,31 @@ async def delivering(stage: Stage) -> AsyncIterator[None]:
             await group.start(stage.courier.run)
             yield
             group.cancel_scope.cancel()
+
+
+async def test_couriers_of_several_gateways_share_an_outbox(tmp_path: Path, database_url: str, receiver: Receiver) -> None:
+    """Each event goes out once, and in order; what one of them has taken and never settles another one takes over."""
+    async with staged(tmp_path, database_url) as one, staged(tmp_path, database_url) as two:
+        ids = [await one.hook(f"{receiver.url}/ok?{number}") for number in range(3)]
+        other = Stage(two.log, two.secrets, two.courier, one.task, two.store)
+        await one.happen(chunk("taken by a third one that dies"))
+        dead = await one.log.database.write(lambda conn: outbox.claim(conn, 1, 60_000_000, {}, 10))
+        async with delivering(one), delivering(two):
+            for number in range(40):
+                await (one if number % 2 else other).happen(chunk(f"{number}"), ask(f"{number}?"))
+            await receiver.until(lambda: all(len(of(receiver, id)) == 81 for id in ids if id != dead[0].config_id))
+            assert of(receiver, dead[0].config_id) == []
+            over = update(_outbox).where(_outbox.c.pos == dead[0].pos).values(next_at=0)
+            await one.log.database.write(lambda conn: conn.execute(over).close())
+            await receiver.until(lambda: len(of(receiver, dead[0].config_id)) == 81)
+    assert len({got.id for got in receiver.got}) == len(receiver.got)
+    assert all(of(receiver, id) == list(range(2, 83)) for id in ids)
+
+
+def of(receiver: Receiver, id: str) -> list[int]:
+    """The numbers of the events a webhook was told, as they came."""
+    told = [got.json["data"] for got in receiver.got]
+    return [event["seq"] for data in told if data["destination"] == id for event in data["events"]]
 
 
 def told(receiver: Receiver, path: str = "/ok") -> list[dict[str, Any]]:
@@ -180,6 +217,19 @@ async def test_what_was_taken_out_stays_as_it_is_in_every_try(stage: Stage, rece
     texts = {got.id: "".join(event["body"]["text"] for event in got.json["data"]["events"]) for got in receiver.got}
     assert list(texts.values()) == ["a", "bc"]
     assert len({got.body for got in receiver.got}) == 2
+
+
+async def test_files_are_told_as_urls_or_by_their_bytes(stage: Stage, receiver: Receiver) -> None:
+    await stage.hook(f"{receiver.url}/ok", types=["artifact"])
+    for name, data in (("small", b"few"), ("large", b"more than ten")):
+        content = put(stage.store, [data])
+        await stage.happen(artifact(name, [Kept(f"fil_{name}", name, "text/plain", content.size, content.sha256).part()]))
+    async with delivering(stage):
+        await receiver.until(lambda: len(told(receiver)) == 2)
+    small, large = (event["body"]["parts"][0] for event in told(receiver))
+    assert small == {"raw": base64.b64encode(b"few").decode(), "filename": "small", "mediaType": "text/plain"}
+    assert large.pop("url").startswith("http://gateway.test/files/fil_large?expires=")
+    assert large == {"filename": "large", "mediaType": "text/plain"}
 
 
 async def test_every_secret_signs_so_that_receivers_can_change_over(stage: Stage, receiver: Receiver) -> None:
