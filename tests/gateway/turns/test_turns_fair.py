@@ -11,7 +11,7 @@ import anyio
 import pytest
 from sqlalchemy import Connection
 
-from gateway.turns import queue
+from gateway.turns import leases, queue
 from gateway.turns.spec import Inbound
 from tests.gateway.log.log_tools import opened
 from tests.gateway.turns.calls import AT_ONCE, Call, calling, cancel, make_agent, of_type, speaks, state_of
@@ -164,8 +164,8 @@ def fill(conn: Connection, waiting: int) -> None:
 
 
 def take(conn: Connection) -> None:
-    (turn,) = queue.claim(conn, "wrk", 1)
-    queue.release(conn, turn)
+    (turn,) = queue.claim(conn, "wrk", 1, 60)
+    leases.release(conn, turn)
 
 
 async def cost_of_a_claim(folder: Path, waiting: int) -> int:
@@ -173,7 +173,7 @@ async def cost_of_a_claim(folder: Path, waiting: int) -> int:
 
         def op(conn: Connection) -> int:
             fill(conn, waiting)
-            queue.claim(conn, "wrk", 3)  # those stay, so that what waits for them is put aside
+            queue.claim(conn, "wrk", 3, 60)  # those stay, so that what waits for them is put aside
             for _ in range(5):
                 take(conn)
             return max(steps(conn, lambda: take(conn)) for _ in range(20))
