@@ -42,6 +42,8 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--command", metavar="COMMANDLINE", help="What to start, for the runtime acp."),
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the runtime; K alone takes it from here."),
         click.option("--placement", type=click.Choice(["local", "sandboxed"]), help="Where it runs: see specs/placement.md."),
+        click.option("--egress", metavar="all|none|HOST,...", help="What it reaches from a sandbox: see specs/egress.md."),
+        click.option("--egress-mode", type=click.Choice(["strict", "audit"]), help="Refuse other hosts, or only log them."),
         click.option("--public/--private", default=None, help="Open to everybody, or only to callers who sign in."),
     )
     for option in reversed(options):
