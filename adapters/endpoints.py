@@ -34,9 +34,7 @@ ANTHROPIC = Endpoint(
     (Credential("ANTHROPIC_API_KEY", "x-api-key"), Credential("ANTHROPIC_AUTH_TOKEN", "authorization", "Bearer ")),
     withheld=("CLAUDE_CODE_OAUTH_TOKEN",),
 )
-OPENAI = Endpoint(
-    "OPENAI_BASE_URL", "https://api.openai.com/v1", (Credential("OPENAI_API_KEY", "authorization", "Bearer "),)
-)
+OPENAI = Endpoint("OPENAI_BASE_URL", "https://api.openai.com/v1", (Credential("OPENAI_API_KEY", "authorization", "Bearer "),))
 GOOGLE = Endpoint(
     "GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com", (Credential("GEMINI_API_KEY", "x-goog-api-key"),)
 )

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     )
     egress_private_hosts: str = Field(
         "",
-        description="Hosts, addresses and CIDRs, between commas, that agents with an egress policy may reach though not public.",
+        description="Hosts, addresses and CIDRs, between commas, that an egress policy may name though not public.",
     )
     webhook_seconds: float = Field(15, gt=0, description="How long a webhook may take to answer.")
     webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")

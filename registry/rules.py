@@ -261,8 +261,8 @@ def check_egress(makeup: Makeup, runtime: RuntimeFacts) -> None:
         said = f"An egress policy needs a sandbox around the agent, and it is placed {makeup.placement!r}."
         raise Invalid(said, "Set placement to sandboxed too, or egress to all and egress_mode to strict.")
     if makeup.filtered and len(runtime.providers) > 1 and not (makeup.model or runtime.default_model):
-        said = f"With an egress policy runtime {runtime.name!r} must be told its model: the gateway reaches its provider for it."
-        raise Invalid(said, "Set model as well.")
+        said = f"With an egress policy runtime {runtime.name!r} must be told its model."
+        raise Invalid(said, "Set model as well: the gateway must know which provider to reach for it.")
 
 
 def check_hosts(egress: str | list[str]) -> None:

@@ -236,6 +236,8 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in options.items() if value is not None and name not in ("env", "tag")}
     if "command" in fields:
         fields["command"] = _argv(fields["command"])
+    if fields.get("egress", "all") not in ("all", "none"):
+        fields["egress"] = [host.strip() for host in fields["egress"].split(",") if host.strip()]
     if options.get("tag"):
         fields["tags"] = list(options["tag"])
     if options.get("env"):

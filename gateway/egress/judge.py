@@ -30,9 +30,7 @@ class Denied(Exception):
 class Judge:
     """`named` says whose turn it is, `agent` among it; `tell` puts events into its log."""
 
-    def __init__(
-        self, policy: Policy, guard: Guard, tell: Callable[[Sequence[Event]], None], named: Mapping[str, str]
-    ) -> None:
+    def __init__(self, policy: Policy, guard: Guard, tell: Callable[[Sequence[Event]], None], named: Mapping[str, str]) -> None:
         self._policy, self._guard, self._tell, self._agent = policy, guard, tell, named["agent"]
         self._log = log_.bind(**named)
         self._denied: set[str] = set()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from adapters.endpoints import Credential, Endpoint
+from adapters.endpoints import Credential
 from adapters.launch.sandbox import RELAY_PORT
 from adapters.profile import Profile
 from gateway.egress.messages import BadRequest, Headers, passed_on
@@ -66,7 +66,7 @@ def concealed(profile: Profile, provider: str | None, env: Mapping[str, str]) ->
     shown[endpoint.url_env] = f"{LOOPBACK}{PREFIX}{path}"
     if found is not None:
         shown[found.env] = PLACEHOLDER
-    return Model(f"{base.scheme}://{base.netloc}", path, found and _header(found, env)), shown
+    return Model(f"{base.scheme}://{base.netloc}", path, _header(found, env) if found else None), shown
 
 
 def _header(found: Credential, env: Mapping[str, str]) -> tuple[bytes, bytes]:

@@ -77,9 +77,7 @@ def variables(spec: AgentSpec, profile: Profile) -> dict[str, str]:
     return {**{name: os.environ[name] for name in profile.all_env_names() if name in os.environ}, **spec.env}
 
 
-def launch_of(
-    spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn: Turn, env: Mapping[str, str]
-) -> Launch:
+def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn: Turn, env: Mapping[str, str]) -> Launch:
     """How to start the process. Raises LaunchError where the runtime is not to be found."""
     if mode.launch is None:
         raise LaunchError(errno.EINVAL, f"Mode {mode.name!r} of runtime {spec.runtime!r} can only be replayed.")
@@ -110,10 +108,8 @@ def _executable(spec: AgentSpec, profile: Profile) -> str:
     return found
 
 
-async def spawn(
-    warden: Warden, launch: Launch, place: Place, placement: str, tag: str, egress: Path | None = None
-) -> Process:
-    """Write the runtime's files and start it where it belongs; all it can connect to is `egress`. Raises LaunchError, OSError."""
+async def spawn(warden: Warden, launch: Launch, place: Place, placement: str, tag: str, egress: Path | None = None) -> Process:
+    """Write the runtime's files and start it where it belongs; `egress` is its only way out. Raises LaunchError, OSError."""
     env = child_env(str(place.home), launch.env)
 
     def prepare() -> list[str]:
