@@ -178,6 +178,7 @@ class AcpDialogue(Dialogue):
 
     def _on_permission(self, message: Mapping[str, Any]) -> Step:
         params = message["params"]
+        self.asked = str((params.get("toolCall") or {}).get("title") or "a tool")
         kinds = {option["kind"]: option["optionId"] for option in reversed(params["options"])}
         chosen = kinds.get("allow_once") or kinds.get("allow_always")
         allowed = chosen is not None and self.running and not self.interrupted
@@ -248,6 +249,7 @@ class AcpDialogue(Dialogue):
         kind = update["sessionUpdate"]
         if kind == "usage_update":
             self._cost = (update.get("cost") or {}).get("amount", self._cost)
+            self.spent.cost_usd = self._cost_of_turn() or 0.0
             return []
         if kind in _QUIET or self._loading:
             return []
@@ -334,13 +336,16 @@ class AcpDialogue(Dialogue):
 
     def _used(self) -> list[Event]:
         """Token counts are the turn's; the cost is told as the session's total: only what came since is the turn's."""
-        total, before = self._cost, self._cost_before
-        if total is not None:
-            self._cost_before = self.memory["cost_usd"] = total
-        cost = None if total is None or before is None else max(0.0, round(total - before, 10))
+        cost = self._cost_of_turn()
+        if self._cost is not None:
+            self._cost_before = self.memory["cost_usd"] = self._cost
         if not any(self._usage.values()) and not cost:
             return []
         return [ev.usage(**self._usage, cost_usd=cost)]
+
+    def _cost_of_turn(self) -> float | None:
+        known = self._cost is not None and self._cost_before is not None
+        return max(0.0, round((self._cost or 0.0) - (self._cost_before or 0.0), 10)) if known else None
 
     @classmethod
     def recorded(cls, message: dict[str, Any]) -> Recorded | None:

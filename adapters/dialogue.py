@@ -84,6 +84,16 @@ class Exit:
     signal: int | None = None
     stderr: str = ""
     cause: Cause = "exited"
+    why: str = ""  # what the owner should know of the cause
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a turn has used so far, as far as the runtime has told: most tell it at the end only."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,8 @@ class Dialogue(ABC):
         self.lines = 0
         self.unknown = 0
         self.memory: dict[str, Any] = {}  # kept by the engine between turns of a session (e.g. token totals)
+        self.spent = Spent()
+        self.asked = ""  # the permission the last line asked for; granted or not, nothing was heard since
         self._native: str | None = None
         self._calls: dict[str, tuple[str, str]] = {}  # vendor call id -> (minted id, tool)
 
@@ -122,12 +134,14 @@ class Dialogue(ABC):
         self.turn, self.running, self.interrupted = turn, True, False
         self.memory = dict(turn.memory)
         self._native = turn.native_session
+        self.spent, self.asked = Spent(), ""
         self._calls.clear()
         return Step([], self.on_start(turn))
 
     def feed(self, line: bytes) -> Step:
         """One line of stdout, without its newline. Never raises for anything the runtime may print."""
         self.lines += 1
+        self.asked = ""
         if not line.strip():
             return Step([], [])
         try:
@@ -158,11 +172,12 @@ class Dialogue(ABC):
         if exit.cause == "canceled":
             return self.end("canceled")
         if exit.cause == "stalled":
-            return self.end("deadline_exceeded", Failure("deadline_exceeded", "no output for too long\n" + exit.stderr))
+            said = f"{exit.why or 'no output for too long'}\n{exit.stderr}"
+            return self.end("deadline_exceeded", Failure("deadline_exceeded", said))
         if exit.cause == "deadline_exceeded":
             return self.end("deadline_exceeded", Failure("deadline_exceeded", "the turn's deadline passed"))
         if exit.cause in ("budget_exceeded", "max_turns"):
-            return self.end(exit.cause, Failure("budget_exceeded", exit.cause))
+            return self.end(exit.cause, Failure("budget_exceeded", exit.why or exit.cause))
         return self.on_exit(exit)
 
     # -- what a vendor's dialogue overrides
@@ -221,6 +236,10 @@ class Dialogue(ABC):
         if vendor_tool:
             out.append(ev.tool_detail(call_id, vendor_tool=vendor_tool))
         return out
+
+    @property
+    def open_tools(self) -> list[str]:
+        return [tool for _, tool in self._calls.values()]
 
     def is_open(self, vendor_id: str) -> bool:
         return vendor_id in self._calls

@@ -65,12 +65,18 @@ class JsonLinesDialogue(Dialogue):
             case "steered":
                 return self.taken(text(message, "id"))
             case "usage":
-                return [ev.usage(**numbers(message))]
+                return self.use(numbers(message))
             case "notice":
                 return [ev.notice(text(message, "kind"), text(message, "text"))]
             case "done":
                 return self.read_done(message)
         return None
+
+    def use(self, used: dict[str, Any]) -> list[Event]:
+        self.spent.input_tokens += used.get("input_tokens", 0)
+        self.spent.output_tokens += used.get("output_tokens", 0)
+        self.spent.cost_usd += used.get("cost_usd", 0.0)
+        return [ev.usage(**used)]
 
     def open_tool(self, message: dict[str, Any]) -> list[Event]:
         name, input = text(message, "tool"), of_type(message, "input", dict)

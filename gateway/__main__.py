@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pydantic
@@ -15,6 +16,7 @@ from gateway.errors import SwitchboardError
 from gateway.settings import Settings
 from gateway.telemetry import configure
 
+NOT_STARTED = 3  # as uvicorn has it
 GRACE_SECONDS = 5  # how long open streams may go on when the gateway is asked to stop
 
 
@@ -23,6 +25,7 @@ def main() -> int:
         settings = Settings()
         configure(settings)
         from gateway.app import create_app
+        from gateway.server import config
 
         app = create_app(settings)
     except pydantic.ValidationError as exc:
@@ -37,16 +40,10 @@ def main() -> int:
         print(f"The data directory {str(settings.data_dir)!r} cannot be used: {exc}", file=sys.stderr)
         return 1
     _say_hello(settings)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        server_header=False,
-    )
-    return 0
+    server = uvicorn.Server(config(app, settings, timeout_graceful_shutdown=GRACE_SECONDS))
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else NOT_STARTED
 
 
 def _say_hello(settings: Settings) -> None:

@@ -29,13 +29,16 @@ os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # a thir
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
 
 import anyio
 import structlog
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ExceptionHandler
 
 from adapters.profile import Profile
 from adapters.registration import profiles
@@ -47,8 +50,9 @@ from gateway.a2a.push import Push
 from gateway.a2a.routes import routes as callers_routes
 from gateway.a2a.tasks import Tasks
 from gateway.agents import Agents, face_of
+from gateway.astray import astray
 from gateway.auth import oidc
-from gateway.auth.callers import Callers, Pepper
+from gateway.auth.callers import Callers, Pepper, Rates
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
@@ -71,6 +75,7 @@ from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
+from gateway.owner.transfer import routes as transfer_routes
 from gateway.retention.keeper import Keeper
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
@@ -86,7 +91,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     secrets = load_secrets(settings)
     agents = Agents(database, secrets)
     issuer = oidc.load(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
-    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer)
+    rates = Rates(settings.anonymous_rate, settings.oidc_requests_per_minute or None)
+    callers = Callers(database, Pepper.load(settings.callers_key_file), issuer, rates)
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     store, links = Disk(settings.files_dir), Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
@@ -98,7 +104,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     intake = Intake(store, Fetcher(guard, settings.fetch_seconds), settings)
     handler = Handler(log, engine, settings, cards, tasks, push, intake)
     download = Download(database, store, links, callers, agents.may_call, settings.send_timeout)
-    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), push.render)
+    courier = Courier(database, settings, secrets, Sender(guard, settings.webhook_seconds), tasks.files, push.render)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
@@ -133,7 +139,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         await database.start()
         try:
             hello = await agents.welcome(runtimes)
-            log_.info("started", url=settings.url, database=settings.database, hello=hello)
+            log_.info("started", url=settings.url, database=database.name, hello=hello)
             async with anyio.create_task_group() as group:
                 await group.start(engine.run)
                 await group.start(courier.run)
@@ -147,14 +153,16 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
             await database.aclose()
             log_.info("stopped")
 
+    owner_key = OwnerKey.load(settings.owner_key_file)
     routes = [
         Route("/health", health, methods=["GET"]),
         *discovery_routes(cards, agents, callers),
         *files_routes(download),
         *callers_routes(handler, admission, settings),
-        *owner_routes(owner, OwnerKey.load(settings.owner_key_file)),
+        *owner_routes(owner, owner_key),
+        *transfer_routes(owner, owner_key, store),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={SwitchboardError: refuse, Exception: refuse})
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
     app.state.engine, app.state.log = engine, log
     return app
 
@@ -186,3 +194,6 @@ async def refuse(_request: Request, exc: Exception) -> JSONResponse:
     return JSONResponse(
         {"code": code, "message": f"{message} (incident {incident})", "hint": "Try again later."}, status, headers
     )
+
+
+REFUSALS: Mapping[Any, ExceptionHandler] = {HTTPException: astray, SwitchboardError: refuse, Exception: refuse}

@@ -5,6 +5,7 @@
     │   ├── InvalidParams
     │   ├── ModelMismatch     the runtime cannot drive this model
     │   ├── TooLarge
+    │   ├── WrongMethod       of HTTP, for a path that takes others
     │   └── UnsupportedType   a media type that the agent does not take
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
@@ -65,6 +66,10 @@ class TooLarge(UsageError):
     code = "too_large"
 
 
+class WrongMethod(UsageError):
+    code = "wrong_method"
+
+
 class UnsupportedType(UsageError):
     code = "unsupported_type"
 
@@ -117,6 +122,7 @@ TABLE: dict[str, Codes] = {
     "invalid_params": Codes(-32602, 400, 2),
     "model_mismatch": Codes(-32602, 422, 2),
     "too_large": Codes(-32602, 413, 2),
+    "wrong_method": Codes(-32600, 405, 2),
     "unsupported_type": Codes(-32602, 415, 2),
     "not_found": Codes(-32010, 404, 1),
     "conflict": Codes(-32011, 409, 1),

@@ -26,12 +26,15 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("switchboard"),
         description="Where the database, the owner key and the sessions' journals are kept.",
     )
-    database_url: str = Field("", description="SQLAlchemy URL. Default: SQLite in the data directory.")
+    database_url: str = Field(
+        "", description="`sqlite:///PATH` or `postgresql://USER@HOST/NAME`. Default: SQLite in the data directory."
+    )
     concurrency: int = Field(16, ge=1, le=1024, description="Turns that run at the same time in this process.")
     turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
     stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
     stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body accepted.")
+    max_header_bytes: int = Field(65536, ge=4096, description="Most a request's path and headers, 100 at most, may have.")
     max_prompt_chars: int = Field(1_000_000, ge=1, description="Longest text of one message.")
     max_file_bytes: int = Field(64 * 2**20, ge=1, description="Largest file taken from a caller, or given to one.")
     max_files: int = Field(100, ge=1, le=1000, description="Most files of one message, and most that one turn gives out.")
@@ -48,6 +51,18 @@ class Settings(BaseSettings):
         None,
         description="Callers who do not sign in may list tasks without naming a contextId, all their tasks being one "
         "another's. Default: only while the gateway listens on loopback.",
+    )
+    anonymous_requests_per_minute: int | None = Field(
+        None,
+        ge=0,
+        description="Requests a minute from one address whose callers do not sign in; 0: any number. Default: 600, or any "
+        "number while the gateway listens on loopback.",
+    )
+    oidc_requests_per_minute: int = Field(
+        600, ge=0, description="Requests a minute of one caller with a token of the OpenID Connect issuer; 0: any number."
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses and CIDRs, between commas, of proxies whose X-Forwarded-For tells who calls."
     )
     idempotency_hours: float = Field(
         24, gt=0, le=8760, description="How long a repeated Idempotency-Key answers the task it made first."
@@ -109,9 +124,18 @@ class Settings(BaseSettings):
         return {"organization": organization, "url": self.provider_url or self.url} if organization else None
 
     @property
+    def on_loopback(self) -> bool:
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
     def lists_anonymously(self) -> bool:
-        on_loopback = self.host in ("127.0.0.1", "::1", "localhost")
-        return on_loopback if self.anonymous_listing is None else self.anonymous_listing
+        return self.on_loopback if self.anonymous_listing is None else self.anonymous_listing
+
+    @property
+    def anonymous_rate(self) -> int | None:
+        """Requests a minute from one address; None: any number."""
+        default = 0 if self.on_loopback else 600
+        return (default if self.anonymous_requests_per_minute is None else self.anonymous_requests_per_minute) or None
 
     @property
     def database(self) -> str:

@@ -24,7 +24,15 @@ class Agent(SQLModel, table=True):
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     deleted_at: int | None = Field(default=None, sa_column=Column(BigInteger))
 
-    __table_args__ = (Index("ux_agent_name", "name", unique=True, sqlite_where=text("deleted_at IS NULL")),)
+    __table_args__ = (
+        Index(
+            "ux_agent_name",
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
 
 class AgentVersion(SQLModel, table=True):
@@ -79,7 +87,15 @@ class Caller(SQLModel, table=True):
     rotated_at: int | None = Field(default=None, sa_column=Column(BigInteger))
     revoked_at: int | None = Field(default=None, sa_column=Column(BigInteger))
 
-    __table_args__ = (Index("ux_caller_name", "name", unique=True, sqlite_where=text("revoked_at IS NULL")),)
+    __table_args__ = (
+        Index(
+            "ux_caller_name",
+            "name",
+            unique=True,
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+    )
 
 
 class Runtime(SQLModel, table=True):

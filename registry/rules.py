@@ -71,10 +71,33 @@ class RuntimeFacts:
 
 MAX_PROMPT = 2**20  # bytes
 MAX_ENV_VALUE = 32 * 1024
+MAX_LIMIT = 10**12
 PLACEMENTS = ("local", "sandboxed")  # processes of the gateway's user; the same inside bubblewrap
 EGRESS_MODES = ("strict", "audit")  # refuse what the policy does not name; let it pass and write it down
 MAX_HOSTS = 500
-LIMITS: dict[str, type] = {"turn_seconds": float, "stall_seconds": float, "max_turns": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit's name is its key in `LIMITS`. `whole`: a whole number; `agent`: of agents only, not of single sessions."""
+
+    meaning: str
+    whole: bool = True
+    agent: bool = False
+
+
+LIMITS: dict[str, Limit] = {
+    "turn_seconds": Limit("Seconds a turn may take.", whole=False),
+    "stall_seconds": Limit("Seconds a turn may be without any output.", whole=False),
+    "max_turns": Limit("Calls of the model in a turn, where the runtime can count them."),
+    "tool_calls": Limit("Tools used in a turn."),
+    "output_bytes": Limit("Bytes of text and artifacts a turn may tell."),
+    "turn_tokens": Limit("Tokens of a turn, as far as the runtime tells them while it works."),
+    "turn_cost_usd": Limit("Cost of a turn, as far as the runtime tells it while it works.", whole=False),
+    "session_turns": Limit("Turns of a session."),
+    "session_tokens": Limit("Tokens of all turns of a session."),
+    "session_cost_usd": Limit("Cost of all turns of a session.", whole=False),
+}
 _RESERVED_NAMES = """
     admin agent agents api card chat console default directory doctor health healthz live me metrics models new none
     null owner public ready readyz runtime runtimes sessions static switchboard system tasks well-known
@@ -214,15 +237,20 @@ def check_unique(what: str, ids: Iterable[str]) -> None:
         seen.add(id)
 
 
-def check_limits(limits: Mapping[str, Any]) -> None:
+def check_limits(limits: Mapping[str, Any], known: Mapping[str, Limit] = LIMITS) -> None:
     for name, value in limits.items():
-        kind = LIMITS.get(name)
-        if kind is None:
-            raise Invalid(f"There is no limit {name!r}.", f"Choose from: {listed(LIMITS)}.")
-        number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 < value <= 1e9:
-            what = "a whole number above 0" if kind is int else "a number above 0"
-            raise Invalid(f"The limit {name!r} cannot be {value!r}.", f"Give {what}.")
+        limit = known.get(name)
+        if limit is None:
+            raise Invalid(f"There is no limit {name[:100]!r}.", f"Choose from: {listed(known)}.")
+        number = isinstance(value, int if limit.whole else (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not 0 < value <= MAX_LIMIT:
+            what = "a whole number" if limit.whole else "a number"
+            raise Invalid(f"The limit {name!r} cannot be {value!r}.", f"Give {what} above 0, at most {MAX_LIMIT}.")
+
+
+def check_session_limits(limits: Mapping[str, Any]) -> None:
+    """Those a single session may be given; the stricter of its agent's and its own holds."""
+    check_limits(limits, {name: limit for name, limit in LIMITS.items() if not limit.agent})
 
 
 def check_env(env: Mapping[str, str | None]) -> None:

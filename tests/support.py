@@ -23,11 +23,14 @@ from typing import Any
 import anyio
 import httpx2
 import uvicorn
+from sqlalchemy import text
 from starlette.applications import Starlette
 
 from adapters.profile import Profile
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.app import create_app
+from gateway.db.engine import Database
+from gateway.server import config
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
@@ -39,6 +42,19 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def database_url(data_dir: Path) -> str:
+    """Where a gateway on `data_dir` keeps its data."""
+    return Settings(data_dir=data_dir).database
+
+
+async def run_sql(data_dir: Path, *statements: str) -> None:
+    """Change what a gateway that does not run will find."""
+    database = Database(database_url(data_dir))
+    await database.start()
+    await database.write(lambda conn: [conn.execute(text(statement)).close() for statement in statements])
+    await database.aclose()
 
 
 def message(text: str, **more: Any) -> Json:
@@ -155,10 +171,7 @@ async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None,
     """A gateway in this process on a free port, stopped at the end."""
     found = Settings(data_dir=data_dir, port=free_port(), **settings)
     app = create_app(found, runtimes)
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=found.port, log_config=None, access_log=False, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(config(app, found, timeout_graceful_shutdown=1))
     async with anyio.create_task_group() as group:
         group.start_soon(server._serve)  # `serve` would take the signal handlers of the test run
         with anyio.fail_after(20):

@@ -33,6 +33,8 @@ from gateway.a2a.cards import Face
 from gateway.a2a.extension import activated
 from gateway.a2a.security import a2a_error, refusal_headers
 from gateway.a2a.versions import HEADER, Version
+from gateway.auth.addresses import HEADER as FORWARDED
+from gateway.auth.addresses import Proxies
 from gateway.auth.callers import Callers, Principal
 from gateway.errors import SwitchboardError
 from gateway.settings import Settings
@@ -84,16 +86,19 @@ class Refused(Exception):
 class Admission:
     def __init__(self, directory: Directory, callers: Callers, settings: Settings) -> None:
         self._directory, self._callers, self._settings = directory, callers, settings
+        self.proxies = Proxies.trusting(settings.trusted_proxies)
 
-    async def enter(self, headers: Mapping[str, str], name: str) -> tuple[Face, Principal]:
-        """The agent of that name and who calls it. Raises SwitchboardError, as `auth.callers` has it."""
-        principal = await self._callers.authenticate(headers)
+    async def enter(self, headers: Mapping[str, str], name: str, address: str) -> tuple[Face, Principal]:
+        """The agent of that name and who calls it, from which address. Raises SwitchboardError, as `auth.callers` has it."""
+        principal = await self._callers.authenticate(headers, address)
         return self._callers.admit(principal, await self._directory.face(name), name), principal
 
     async def admit(self, request: Request, *media_types: str) -> None:
         """Raises Refused."""
+        peer = request.client.host if request.client else ""
+        address = self.proxies.caller(peer, request.headers.getlist(FORWARDED))
         try:
-            face, principal = await self.enter(request.headers, request.path_params["name"])
+            face, principal = await self.enter(request.headers, request.path_params["name"], address)
         except SwitchboardError as exc:
             raise Refused.by(exc) from exc
         request.state.face, request.state.principal, request.state.refused = face, principal, []

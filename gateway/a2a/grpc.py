@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
+import anyio
 import grpc.aio  # type: ignore[import-untyped]  # has no stubs
 import structlog
 from a2a.compat.v0_3.a2a_v0_3_pb2_grpc import add_A2AServiceServicer_to_server as add_03
@@ -27,6 +29,7 @@ from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
 from gateway.a2a.security import KeyReusedError, SignInError, TooManyError, UnavailableError, a2a_error
 from gateway.a2a.versions import HEADER, Version, require, spoken
+from gateway.auth.addresses import HEADER as FORWARDED
 from gateway.clock import new_id
 from gateway.errors import SwitchboardError
 from gateway.settings import Settings
@@ -48,7 +51,7 @@ log_ = structlog.get_logger("switchboard.a2a")
 async def grpc_served(handler: Handler, admission: Admission, settings: Settings) -> AsyncIterator[None]:
     """gRPC as long as the block runs; calls that run at its end get a moment to finish. Raises SwitchboardError."""
     server = grpc.aio.server(options=_options(settings), interceptors=[Reading()])
-    gate = Gate(admission)
+    gate = Gate(admission, settings.send_timeout)
     add_10(Service10(handler, gate), server)  # type: ignore[no-untyped-call]  # generated
     add_03(Service03(handler, gate), server)  # type: ignore[no-untyped-call]  # generated
     address = f"{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.grpc_port}"
@@ -68,6 +71,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", settings.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", int(settings.send_timeout * 1000)),
@@ -77,8 +82,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 class Gate:
     """What stands before every call: its version, who calls, its agent."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, admission: Admission, send_timeout: float) -> None:
+        self._admission, self._send_timeout = admission, send_timeout
 
     async def admit(self, context: ServerCallContext, version: Version) -> None:
         headers = context.state["headers"]
@@ -86,13 +91,19 @@ class Gate:
         require(version, spoken(headers.get(HEADER.lower())), f"This service (A2A {version})")
         tenant = context.tenant or headers.get(TENANT, "")
         try:
-            face, principal = await self._admission.enter(headers, tenant)
+            face, principal = await self._admission.enter(headers, tenant, self._address(context))
         except SwitchboardError as exc:
             raise a2a_error(exc) from exc
         for name in SECRETS:
             headers.pop(name, None)
         context.state["face"], context.state["principal"] = face, principal
         await _tell_extensions(context)
+
+    def _address(self, context: ServerCallContext) -> str:
+        """The peer is told as `ipv4:127.0.0.1:1234` or `ipv6:%5B::1%5D:1234`."""
+        call: grpc.aio.ServicerContext = context.state["grpc_context"]
+        forwarded = [value for key, value in call.invocation_metadata() or () if key == FORWARDED]
+        return self._admission.proxies.caller(unquote(call.peer().partition(":")[2]), forwarded)
 
     def unary(self, call: Unary, version: Version) -> Unary:
         async def admitted(context: ServerCallContext) -> Any:
@@ -119,6 +130,23 @@ class Gate:
 
         return admitted
 
+    async def sent(self, items: AsyncIterable[Any], call: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """Send a stream's items, and have none left for grpcio: it would wait for ever for who does not read."""
+        async for item in items:
+            with anyio.move_on_after(self._send_timeout) as sending:
+                await call.write(item)
+            if sending.cancelled_caught:
+                await self._cut(call)
+                return
+        for item in ():
+            yield item
+
+    async def _cut(self, call: grpc.aio.ServicerContext) -> None:
+        log_.warning("stream_cut", peer=call.peer(), seconds=self._send_timeout)
+        said = f"Nothing was read for {self._send_timeout:g} seconds. Subscribe to the task again."
+        with anyio.move_on_after(STOP_SECONDS):  # it is told, but nobody waits until that is read
+            await call.abort(grpc.StatusCode.UNAVAILABLE, said)
+
 
 class _ContextBuilder(DefaultGrpcServerCallContextBuilder):
     def build(self, context: grpc.aio.ServicerContext) -> ServerCallContext:
@@ -136,7 +164,8 @@ class Service10(GrpcHandler):
         return await super()._handle_unary(request, context, self._gate.unary(handler_func, "1.0"), default_response)
 
     async def _handle_stream(self, request: Any, context: Any, handler_func: Stream) -> AsyncIterator[Any]:
-        async for item in super()._handle_stream(request, context, self._gate.stream(handler_func, "1.0")):
+        items = super()._handle_stream(request, context, self._gate.stream(handler_func, "1.0"))
+        async for item in self._gate.sent(items, context):
             yield item
 
 
@@ -149,7 +178,8 @@ class Service03(CompatGrpcHandler):
         return await super()._handle_unary(context, self._gate.unary(handler_func, "0.3"), default_response)
 
     async def _handle_stream(self, context: Any, handler_func: Stream) -> AsyncIterator[Any]:
-        async for item in super()._handle_stream(context, self._gate.stream(handler_func, "0.3")):
+        items = super()._handle_stream(context, self._gate.stream(handler_func, "0.3"))
+        async for item in self._gate.sent(items, context):
             yield item
 
 

@@ -26,8 +26,10 @@ from gateway.a2a.framing import jsonrpc
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
 from gateway.a2a.stream import TaskStream
+from gateway.a2a.tasks import check_state
 from gateway.a2a.versions import HEADER, require, spoken
 from gateway.clock import new_id
+from gateway.errors import UsageError
 from gateway.settings import Settings
 
 
@@ -61,6 +63,10 @@ class Dispatcher(JsonRpcDispatcher):
                 require("1.0", request.state.version, f"Method {method}")
             elif method in JSONRPC03Adapter.METHOD_TO_MODEL:
                 require("0.3", request.state.version, f"Method {method}")
+            if method == "ListTasks" and isinstance(body.get("params"), dict):
+                check_state(body["params"].get("status"))
+        except UsageError as exc:
+            return self._generate_error_response(_id(body), InvalidParamsError(exc.message))
         except A2AError as exc:
             return self._generate_error_response(_id(body), exc)
         return await self.handle_requests(request)

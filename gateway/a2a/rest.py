@@ -18,7 +18,7 @@ from a2a.compat.v0_3.rest_adapter import REST03Adapter
 from a2a.server.context import ServerCallContext
 from a2a.server.routes.rest_dispatcher import RestDispatcher
 from a2a.types import a2a_pb2 as pb
-from a2a.utils.errors import A2AError
+from a2a.utils.errors import A2AError, InvalidParamsError
 from google.protobuf.json_format import Parse  # type: ignore[import-untyped]  # has no stubs
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,7 +29,9 @@ from gateway.a2a.framing import rest
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03, bad_params
 from gateway.a2a.stream import TaskStream
+from gateway.a2a.tasks import check_state
 from gateway.a2a.versions import HEADER, Version, require, spoken
+from gateway.errors import UsageError
 from gateway.settings import Settings
 
 MEDIA_TYPES = ("application/json", "application/a2a+json")
@@ -84,13 +86,21 @@ class Rest10(RestDispatcher):
             ("/tasks/{id}:subscribe", "GET"): self.stream_task,
             ("/tasks/{id}:subscribe", "POST"): self.stream_task,
             ("/tasks/{id}", "GET"): self.on_get_task,
-            ("/tasks", "GET"): self.list_tasks,
+            ("/tasks", "GET"): self.list_tasks_checked,
             (configs, "POST"): self.set_push_notification,
             (configs, "GET"): self.list_push_notifications,
             (configs + "/{push_id}", "GET"): self.get_push_notification,
             (configs + "/{push_id}", "DELETE"): self.delete_push_notification,
             ("/extendedAgentCard", "GET"): self.handle_authenticated_agent_card,
         }
+
+    async def list_tasks_checked(self, request: Request) -> Response:
+        try:
+            check_state(request.query_params.get("status"))
+        except UsageError as exc:
+            raise InvalidParamsError(exc.message) from exc
+        answer: Response = await self.list_tasks(request)
+        return answer
 
     async def stream_message(self, request: Request) -> Response:
         with bad_params():

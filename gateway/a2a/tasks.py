@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from a2a.types import a2a_pb2 as pb
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id
@@ -25,6 +26,7 @@ from gateway.log.store import read
 PAGE = 1000
 KEEP_FROM = 100  # events of a task from which on its fold is kept
 ACTIVE = frozenset({"submitted", "working"})
+STATE_NAMES = frozenset(pb.TaskState.keys())
 _task = Task.__table__  # type: ignore[attr-defined]
 _event = EventRow.__table__  # type: ignore[attr-defined]
 _STATE_OF = {value: key for key, value in STATES.items()}
@@ -56,6 +58,13 @@ class Place:
     rests: bool  # the task has ended, or waits for input
     last_seq: int  # of the task, or of its session while it works
     begun: set[str]  # the artifact that may go on after it, if one has begun: only a turn's own text is appended
+
+
+def check_state(value: object) -> None:
+    """Raises InvalidParams for the name of a state there is none of: the SDK's parsers take it for no filter at all."""
+    known = value in STATE_NAMES or value.isdecimal() if isinstance(value, str) else not isinstance(value, bool)
+    if not known:
+        raise InvalidParams(f"status {str(value)[:80]!r} is not a state of a task, such as TASK_STATE_WORKING.")
 
 
 class Tasks:

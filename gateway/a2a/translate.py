@@ -28,6 +28,7 @@ from gateway.log.rows import Row
 
 Json = dict[str, Any]
 
+MAX_HISTORY = 1000  # messages of a task that are told, the latest
 MAX_DEPTH = 80  # levels of a part; protobuf reads a hundred of the whole answer
 
 STATES = {
@@ -186,7 +187,7 @@ class Fold:
         task: Json = {"id": self.task_id, "contextId": self.session_id, "status": self._status}
         if self._artifacts:
             task["artifacts"] = list(self._artifacts.values())
-        return task | {"history": self._history}
+        return task | {"history": self._history[-MAX_HISTORY:]}
 
 
 def _file_id(row: Row, name: str) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -50,6 +50,7 @@ class Principal:
     agents: frozenset[str] | None = None  # ids of the restricted agents it may call; None: all
     requests_per_minute: int | None = None
     running_tasks: int | None = None
+    counted_as: str = ""  # under which name its requests are counted, if not by its id
 
     @property
     def anonymous(self) -> bool:
@@ -57,6 +58,17 @@ class Principal:
 
 
 ANONYMOUS = Principal("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Requests a minute of those whom no owner gave limits: None is any number."""
+
+    anonymous: int | None = None  # of one address
+    oidc: int | None = None
+
+
+NO_RATES = Rates()
 
 
 class Agent(Protocol):
@@ -102,23 +114,25 @@ class Pepper:
 
 
 class Callers:
-    def __init__(self, database: Database, pepper: Pepper, oidc: Oidc | None, buckets: Buckets | None = None) -> None:
-        self._database, self._pepper, self._oidc = database, pepper, oidc
-        self._buckets = buckets or Buckets()
+    def __init__(self, database: Database, pepper: Pepper, oidc: Oidc | None, rates: Rates = NO_RATES) -> None:
+        self._database, self._pepper, self._oidc, self._rates = database, pepper, oidc, rates
+        self._buckets = Buckets()
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal:
+    async def authenticate(self, headers: Mapping[str, str], address: str = "") -> Principal:
         """Who sent these headers (or this gRPC metadata; names in lower case, or a mapping that does not mind).
 
+        `address` is where they came from; by it the requests of those who do not sign in are counted.
         Raises WrongKey for credentials that do not hold, Unavailable when the issuer of a token cannot be asked.
         """
         given = credentials(headers)
         if given is None:
-            return ANONYMOUS
+            return replace(ANONYMOUS, requests_per_minute=self._rates.anonymous, counted_as=f"address:{address}")
         if given.startswith(PREFIX):
             return await self._of_key(given)
         if self._oidc is None:
             raise wrong("The key is wrong.")
-        return Principal(f"oidc:{await self._oidc.subject(given)}")
+        subject = await self._oidc.subject(given)
+        return Principal(f"oidc:{subject}", requests_per_minute=self._rates.oidc)
 
     def admit(self, principal: Principal, agent: A | None, name: str) -> A:
         """The agent, for a call to it. One that the principal may not call answers as one that does not exist."""
@@ -127,7 +141,7 @@ class Callers:
         if agent is None or not may_call(principal, agent):
             raise NotFound(f"Agent {name[:80]!r} was not found.")
         if principal.requests_per_minute is not None:
-            wait = self._buckets.take(principal.id, principal.requests_per_minute)
+            wait = self._buckets.take(principal.counted_as or principal.id, principal.requests_per_minute)
             if wait:
                 said = f"More than {principal.requests_per_minute} requests in a minute."
                 raise RateLimited(said, f"Try again in {wait} seconds.", wait)

@@ -17,6 +17,11 @@ from gateway.cli.owner import OwnerApi
 from gateway.cli.shell import Group, as_owner, terminal
 from gateway.errors import InvalidParams, UsageError
 
+# The CLI is a client and knows no registry; a test compares this with its rules.
+LIMITS = (
+    "turn_seconds, stall_seconds, max_turns, tool_calls, output_bytes, turn_tokens, turn_cost_usd, "
+    "session_turns, session_tokens, session_cost_usd"
+)
 RUNTIME = ("--runtime", "--runtime-type", "runtime")
 
 
@@ -41,6 +46,7 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--icon-url", metavar="URL", help="A picture of the agent; stands on the card."),
         click.option("--command", metavar="COMMANDLINE", help="What to start, for the runtime acp."),
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the runtime; K alone takes it from here."),
+        click.option("--limit", multiple=True, metavar="NAME=N", help=f"What it may use. Names: {LIMITS}."),
         click.option("--placement", type=click.Choice(["local", "sandboxed"]), help="Where it runs: see specs/placement.md."),
         click.option("--egress", metavar="all|none|HOST,...", help="What it reaches from a sandbox: see specs/egress.md."),
         click.option("--egress-mode", type=click.Choice(["strict", "audit"]), help="Refuse other hosts, or only log them."),
@@ -233,7 +239,7 @@ def _changes(name: str, file: str | None, options: dict[str, Any], unset: tuple[
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, as fields of an agent."""
-    fields = {name: value for name, value in options.items() if value is not None and name not in ("env", "tag")}
+    fields = {name: value for name, value in options.items() if value is not None and name not in ("env", "tag", "limit")}
     if "command" in fields:
         fields["command"] = _argv(fields["command"])
     if fields.get("egress", "all") not in ("all", "none"):
@@ -242,6 +248,8 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
         fields["tags"] = list(options["tag"])
     if options.get("env"):
         fields["env"] = dict(map(_variable, options["env"]))
+    if options.get("limit"):
+        fields["limits"] = dict(map(_limit, options["limit"]))
     return fields
 
 
@@ -259,6 +267,15 @@ def _variable(given: str) -> tuple[str, str]:
     if not equals and name not in os.environ:
         raise InvalidParams(f"--env {given!r}: the variable is not set here.", f"Write it as: --env {name}=VALUE")
     return name, value if equals else os.environ[name]
+
+
+def _limit(given: str) -> tuple[str, int | float]:
+    name, _, value = given.partition("=")
+    try:
+        number = float(value)
+        return name, int(number) if number.is_integer() else number
+    except (ValueError, OverflowError) as exc:
+        raise InvalidParams(f"--limit {given!r} gives no number.", "Write it as: --limit tool_calls=20") from exc
 
 
 def _read(file: str) -> dict[str, Any]:

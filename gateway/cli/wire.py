@@ -36,7 +36,7 @@ class Refused(SwitchboardError):
         self.number = number
 
 
-def open_client(url: Found, headers: Mapping[str, str], read_seconds: float) -> httpx2.Client:
+def open_client(url: Found, headers: Mapping[str, str], read_seconds: float | None) -> httpx2.Client:
     """A proxy from the environment is never asked for this machine's own gateway."""
     timeout = httpx2.Timeout(read_seconds, connect=CONNECT_SECONDS)
     return httpx2.Client(headers=dict(headers), timeout=timeout, trust_env=not is_local(url.value))
@@ -63,7 +63,7 @@ def unreachable(url: Found) -> Unavailable:
 
 def result_of(response: httpx2.Response) -> Any:
     """The result of a JSON-RPC answer, or what it says went wrong."""
-    body = _json(response)
+    body = json_of(response)
     if response.is_success and isinstance(body, dict) and "result" in body:
         return body["result"]
     raise refusal(body, response)
@@ -94,7 +94,7 @@ def _of_jsonrpc(error: dict[str, Any]) -> Refused:
     return Refused(_CODE_OF_JSONRPC.get(number or 0), str(error.get("message") or error), number=number)
 
 
-def _json(response: httpx2.Response) -> Any:
+def json_of(response: httpx2.Response) -> Any:
     try:
         return response.json()
     except ValueError:

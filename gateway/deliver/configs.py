@@ -14,6 +14,7 @@ from gateway.clock import new_id, now_us
 from gateway.deliver.models import Destination, Outbox
 from gateway.errors import Conflict, NotFound
 from gateway.log.models import ANSWERED, Task
+from gateway.log.store import locked
 from registry.secrets import Secrets
 
 MAX_CONFIGS = 10  # of one task
@@ -47,6 +48,7 @@ class Kept:
 def save(conn: Connection, secrets: Secrets, agent_id: str, principal: str, task_id: str, wanted: Wanted) -> Kept:
     """Keep a config, or change the one of that name. Raises NotFound, and Conflict when the task has too many."""
     session_id = _task_of(conn, agent_id, principal, task_id)
+    locked(conn, session_id)  # an event is before this config, or is owed to it
     name = wanted.name or task_id
     old = conn.execute(select(_config.c.id).where(_config.c.task_id == task_id, _config.c.name == name)).scalar()
     if old is None:

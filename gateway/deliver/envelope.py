@@ -1,7 +1,7 @@
 """What is posted: the envelope around a run of a session's events, and the headers of every delivery.
 
 An envelope has the form Standard Webhooks asks for, `type`, `timestamp`, `data`, and is made from the log: the same
-in every try.
+in every try, but for URLs of files, which hold for a while only.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from gateway.clock import iso, now_us
+from gateway.db.engine import Database
 from gateway.deliver.destinations import LEVELS
 from gateway.deliver.outbox import Due
 from gateway.deliver.sender import signature
+from gateway.files.shown import Shown
 from gateway.log.models import EventRow, Session
 from registry.models import Agent
 from registry.secrets import Secrets
@@ -39,12 +41,18 @@ def headers(secrets: Secrets, due: Due, body: bytes) -> dict[str, str]:
     return made
 
 
-def envelope(conn: Connection, due: Due) -> bytes | None:
+async def envelope(database: Database, files: Shown, due: Due) -> bytes | None:
     """A run of events. None where nothing of it is left."""
-    events = [_shown(row) for row in conn.execute(_run_of(due)).mappings()]
-    if not events:
+
+    def op(conn: Connection) -> tuple[list[Any], dict[str, Any]]:
+        return list(conn.execute(_run_of(due)).mappings()), _about(conn, due.session_id)
+
+    rows, session = await database.read(op)
+    bodies = await files.bodies([json.loads(row["body"]) for row in rows])
+    if not rows:
         return None
-    data = {"destination": due.config_id, "session": _about(conn, due.session_id), "events": events}
+    events = [_shown(row, body) for row, body in zip(rows, bodies, strict=True)]
+    data = {"destination": due.config_id, "session": session, "events": events}
     return dumps({"type": "session.events", "timestamp": events[-1]["created_at"], "data": data})
 
 
@@ -63,8 +71,8 @@ def _about(conn: Connection, session_id: str) -> dict[str, Any]:
     return {"id": session_id, "agent": row["name"], "metadata": {}}
 
 
-def _shown(row: Any) -> dict[str, Any]:
-    return {**{name: row[name] for name in _TOLD}, "body": json.loads(row["body"]), "created_at": iso(row["created_at"])}
+def _shown(row: Any, body: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: row[name] for name in _TOLD}, "body": body, "created_at": iso(row["created_at"])}
 
 
 def ping(due: Due) -> bytes:

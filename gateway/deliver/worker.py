@@ -24,6 +24,7 @@ from gateway.deliver.envelope import envelope, headers, ping
 from gateway.deliver.outbox import OWED, Due
 from gateway.deliver.sender import Failed, Sender
 from gateway.errors import SwitchboardError
+from gateway.files.shown import Shown
 from gateway.log.rows import Batch
 from gateway.settings import Settings
 from registry.rules import RegistryError
@@ -43,9 +44,11 @@ log_ = structlog.get_logger("switchboard.deliver")
 class Courier:
     """`render` makes a push notification's body from the log; None where there is nothing to tell."""
 
-    def __init__(self, database: Database, settings: Settings, secrets: Secrets, sender: Sender, render: Render) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, secrets: Secrets, sender: Sender, files: Shown, render: Render
+    ) -> None:
         self._database, self._settings, self._secrets = database, settings, secrets
-        self._sender, self._render = sender, render
+        self._sender, self._files, self._render = sender, files, render
         self._lease_us = round((settings.webhook_seconds + LEASE_SPARE) * 1e6)
         self._running: Counter[str] = Counter()  # by receiver
         self._work = anyio.Event()
@@ -134,7 +137,7 @@ class Courier:
         return True
 
     async def _body(self, due: Due) -> bytes | None:
-        return await self._render(due) if due.task_id else await self._database.read(lambda conn: envelope(conn, due))
+        return await self._render(due) if due.task_id else await envelope(self._database, self._files, due)
 
     async def _settle(self, due: Due, came: Failed | bool) -> None:
         if came is True:

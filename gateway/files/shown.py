@@ -45,6 +45,22 @@ class Shown:
         made = await anyio.to_thread.run_sync(self._holder, found["artifact"], _Budget())
         return {**update, "artifactUpdate": {**found, "artifact": made}}
 
+    async def bodies(self, bodies: list[Json]) -> list[Json]:
+        """Bodies of events as they go to callers: messages and artifacts have parts, a snapshot has tasks."""
+        holders = [holder for body in bodies for holder in _holders_in(body)]
+        if not any(map(_has_stored, holders)):
+            return bodies
+        return await anyio.to_thread.run_sync(self._bodies, bodies)
+
+    def _bodies(self, bodies: list[Json]) -> list[Json]:
+        budget = _Budget()
+        return [self._body(body, budget) for body in bodies]
+
+    def _body(self, body: Json, budget: _Budget) -> Json:
+        if "tasks" in body:
+            return {**body, "tasks": [self._task(task, budget) for task in body["tasks"]]}
+        return self._holder(body, budget) if "parts" in body else body
+
     def _tasks(self, tasks: list[Json]) -> list[Json]:
         budget = _Budget()
         return [self._task(task, budget) for task in tasks]
@@ -92,6 +108,13 @@ class _Budget:
 def _holders(task: Json) -> Iterator[Json]:
     yield from task.get("artifacts", ())
     yield from task.get("history", ())
+
+
+def _holders_in(body: Json) -> Iterator[Json]:
+    if "parts" in body:
+        yield body
+    for task in body.get("tasks", ()):
+        yield from _holders(task)
 
 
 def _has_stored(holder: dict[str, Any]) -> bool:

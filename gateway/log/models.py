@@ -32,6 +32,8 @@ class Session(SQLModel, table=True):
     floor_seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     # What the runtime wants remembered, by runtime: {"claude": {"native_session": id, "memory": {...}}}
     native: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    limits: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # beside its agent's
+    spent: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # turns, tokens, cost
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
 
@@ -58,7 +60,12 @@ class Task(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_task_listing", "agent_id", "principal", "updated_at", "id"),
-        Index("ix_task_active", "principal", sqlite_where=text("state IN ('submitted', 'working')")),
+        Index(
+            "ix_task_active",
+            "principal",
+            sqlite_where=text("state IN ('submitted', 'working')"),
+            postgresql_where=text("state IN ('submitted', 'working')"),
+        ),
     )
 
 
@@ -86,10 +93,16 @@ class Turn(SQLModel, table=True):
     digest: str | None = Field(default=None, index=True)  # of the request that asked for it
 
     __table_args__ = (
-        Index("ux_turn_running", "session_id", unique=True, sqlite_where=text("state = 'running'")),
+        Index(
+            "ux_turn_running",
+            "session_id",
+            unique=True,
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
         Index("ux_turn_ordinal", "session_id", "ordinal", unique=True),
         Index("ix_turn_state", "state", "queued_at"),
-        Index("ix_turn_steers", "steers", sqlite_where=text("steers IS NOT NULL")),
+        Index("ix_turn_steers", "steers", sqlite_where=text("steers IS NOT NULL"), postgresql_where=text("steers IS NOT NULL")),
     )
 
 
@@ -113,5 +126,5 @@ class EventRow(SQLModel, table=True):
 
     __table_args__ = (
         Index("ux_event_seq", "session_id", "seq", "sub", unique=True),
-        Index("ix_event_message", "turn_id", sqlite_where=text("type = 'message'")),
+        Index("ix_event_message", "turn_id", sqlite_where=text("type = 'message'"), postgresql_where=text("type = 'message'")),
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, tuple_
+from sqlalchemy import BigInteger, BindParameter, Connection, bindparam, insert, select, tuple_
 
 from adapters.events import Event
 from gateway.clock import new_id, now_us
@@ -83,17 +83,29 @@ def _joined(first: Event, texts: list[str]) -> Event:
 
 
 _S = Session.__table__.c  # type: ignore[attr-defined]
-_FENCE = select(_S.fence).where(_S.id == bindparam("session_id"))
+_LOCK = select(_S.fence).where(_S.id == bindparam("session_id")).with_for_update(key_share=True)
 _E = EventRow.__table__.c  # type: ignore[attr-defined]
 _LAST = select(_E.seq, _E.sub).where(_E.session_id == bindparam("session_id")).order_by(_E.seq.desc(), _E.sub.desc()).limit(1)
 _INSERT = insert(EventRow.__table__)  # type: ignore[attr-defined]
 _COLUMNS = [_E[name] for name in Row._fields]
+_AFTER: list[BindParameter[int]] = [bindparam("seq", type_=BigInteger), bindparam("sub", type_=BigInteger)]
 _READ = (
     select(*_COLUMNS)
-    .where(_E.session_id == bindparam("session_id"), tuple_(_E.seq, _E.sub) > tuple_(bindparam("seq"), bindparam("sub")))
+    .where(_E.session_id == bindparam("session_id"), tuple_(_E.seq, _E.sub) > tuple_(*_AFTER))
     .order_by(_E.seq, _E.sub)
     .limit(bindparam("limit"))
 )
+
+
+def locked(conn: Connection, session_id: str, fence: int | None = None) -> int | None:
+    """Lock a session's row to the end of the transaction, so that nobody else writes to the session; answers its fence.
+
+    Whatever changes a session, its tasks, turns or log beside other operations does this first. Raises Fenced.
+    """
+    found: int | None = conn.execute(_LOCK, {"session_id": session_id}).scalar()
+    if fence is not None and found != fence:
+        raise Fenced(f"Fence {fence} of session {session_id!r} is old.")
+    return found
 
 
 def append(conn: Connection, session_id: str, new: Sequence[Entry], fence: int | None = None) -> Batch:
@@ -101,8 +113,7 @@ def append(conn: Connection, session_id: str, new: Sequence[Entry], fence: int |
 
     Raises Fenced, in the same transaction, when `fence` is no longer the session's: a superseded runner writes nothing.
     """
-    if fence is not None and conn.execute(_FENCE, {"session_id": session_id}).scalar() != fence:
-        raise Fenced(f"Fence {fence} of session {session_id!r} is old.")
+    locked(conn, session_id, fence)
     last = conn.execute(_LAST, {"session_id": session_id}).first()
     before = Position(last[0], last[1]) if last else Position(0, 0)
     rows, (seq, sub) = [], before
@@ -132,15 +143,15 @@ class Log:
         self.within: list[Callable[[Connection, Batch], None]] = []
         self.after: list[Callable[[Batch], None]] = [self.hub.publish]
 
-    async def write(self, op: Callable[[Connection], Sequence[Batch]]) -> Sequence[Batch]:
-        """Run an operation that appends, and wake the readers once it is durable."""
+    async def write(self, op: Callable[[Connection], Sequence[Batch]], *, beside: bool = False) -> Sequence[Batch]:
+        """Run an operation that appends, and wake the readers once it is durable. `beside` as in `Database.write`."""
 
         def with_the_rest(conn: Connection) -> Sequence[Batch]:
             batches = op(conn)
             self.join(conn, batches)
             return batches
 
-        return await self.database.write(with_the_rest, self.told)
+        return await self.database.write(with_the_rest, self.told, beside=beside)
 
     def join(self, conn: Connection, batches: Sequence[Batch]) -> None:
         """What else goes into the transaction of an append; for who does not `write`."""

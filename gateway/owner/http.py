@@ -12,7 +12,7 @@ from gateway.owner.context import Owner
 from gateway.owner.methods import METHODS
 from gateway.owner.rpc import answer
 
-_HEADERS = {"Cache-Control": "no-store"}
+NO_STORE = {"Cache-Control": "no-store"}
 
 
 def routes(owner: Owner, key: OwnerKey) -> list[Route]:
@@ -21,11 +21,11 @@ def routes(owner: Owner, key: OwnerKey) -> list[Route]:
             key.check(request.headers.get("authorization"))
             body = await _body(request, owner.settings.max_body_bytes)
         except SwitchboardError as exc:
-            return _refused(exc)
+            return refused(exc)
         except ClientDisconnect:
             return Response(status_code=400)
         found = await answer(body, owner, METHODS)
-        return Response(status_code=204) if found is None else JSONResponse(found, headers=_HEADERS)
+        return Response(status_code=204) if found is None else JSONResponse(found, headers=NO_STORE)
 
     return [Route("/owner", endpoint, methods=["POST"])]
 
@@ -47,6 +47,6 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The request is larger than {limit} bytes.", "Send less, or raise SWITCHBOARD_MAX_BODY_BYTES.")
 
 
-def _refused(error: SwitchboardError) -> Response:
-    headers = {**_HEADERS, "WWW-Authenticate": "Bearer"} if error.codes.http == 401 else _HEADERS
+def refused(error: SwitchboardError) -> Response:
+    headers = {**NO_STORE, "WWW-Authenticate": "Bearer"} if error.codes.http == 401 else NO_STORE
     return JSONResponse(error.to_json(), error.codes.http, headers)

@@ -35,13 +35,13 @@ from gateway.retention import segments
 from gateway.retention.models import Archived
 from gateway.retention.usage import Usage
 from gateway.settings import Settings
+from gateway.turns.queue import TERMINAL
 
 SWEEP_SECONDS = 600.0
 PRUNE_ROWS = 5000  # of one transaction
 PAGE = 1000
 DAY_US = 86_400_000_000
 CLOSED = ("idle", "failed", "archived")
-ENDED = ("completed", "failed", "canceled", "rejected")
 
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
 _event, _outbox, _archive = EventRow.__table__, Outbox.__table__, Archived.__table__  # type: ignore[attr-defined]
@@ -141,7 +141,7 @@ class Keeper:
 def _closed() -> tuple[ColumnElement[bool], ...]:
     """What is true of a session that nothing happens to any more, unless somebody begins it anew."""
     works = exists().where(_turn.c.session_id == _session.c.id, _turn.c.state != "ended")
-    goes_on = exists().where(_task.c.session_id == _session.c.id, _task.c.state.not_in(ENDED))
+    goes_on = exists().where(_task.c.session_id == _session.c.id, _task.c.state.not_in(TERMINAL))
     owes = exists().where(_outbox.c.session_id == _session.c.id, _outbox.c.settled_at.is_(None))
     over = (_session.c.status == "archived") | ~goes_on
     return _session.c.status.in_(CLOSED), ~works, over, ~owes

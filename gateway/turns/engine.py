@@ -27,6 +27,7 @@ from gateway.settings import Settings
 from gateway.turns import inbox, orders, queue
 from gateway.turns.asked import Asked, asked_of
 from gateway.turns.launching import Place
+from gateway.turns.limits import stricter
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec, Inbound
 
@@ -127,10 +128,11 @@ class Engine:
         """End a task as canceled, with what waits in it. When this returns it has ended, and its process is gone."""
         while True:  # once more after each turn: a message that came meanwhile may have begun the next
             await self.log.write(lambda conn: queue.cancel_waiting(conn, task_id))
-            turn = await self.log.database.read(lambda conn: orders.unended(conn, task_id))
-            if turn is None:
+            look = lambda conn: (orders.unended(conn, task_id), queue.is_over(conn, task_id))  # noqa: E731
+            turn, over = await self.log.database.read(look)
+            if turn is None and over:
                 return
-            if turn.state == "running":
+            if turn is not None and turn.state == "running":
                 await self._until_ended(turn.id)
 
     async def interrupt(self, session_id: str) -> str | None:
@@ -256,6 +258,7 @@ class Engine:
             return self.load_agent(conn, turn.agent_id, turn.agent_version), asked_of(conn, turn)
 
         spec, asked = await self.log.database.read(load)
+        spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, union_all, update
@@ -27,8 +27,9 @@ from gateway.clock import new_id, now_us
 from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
-from gateway.log.store import append, encode, entries
+from gateway.log.store import append, encode, entries, locked
 from gateway.turns import orders
+from gateway.turns.limits import added
 from gateway.turns.spec import Inbound
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected", ANSWERED})
@@ -46,7 +47,7 @@ _TASK_STATE = {
 }
 # By the state of the task that ended last.
 _SESSION_STATUS = {"input_required": "awaiting_input", "auth_required": "awaiting_input", "failed": "failed"}
-_CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
+CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 MADE = "ses_"  # how the ids begin that we make
 
@@ -109,15 +110,18 @@ class Claimed:
     agent_id: str
     agent_version: int
     native: dict[str, Any]
+    limits: dict[str, Any] = field(default_factory=dict)  # the session's own
+    spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
 
 
 def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:
     """Store a message and queue the turn it asks for. Raises NotFound, Conflict, Unavailable; then nothing is stored."""
     if conn.execute(_QUEUED).scalar_one() >= queue_limit:
         raise Unavailable("The queue of waiting turns is full.", "Try again later.")
+    _lock_named(conn, new)
     running = orders.joined(conn, agent_id, principal, new)
     task = _existing_task(conn, agent_id, principal, replace(new, task_id=running.task_id) if running else new)
-    session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new.context_id)
+    session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new)
     task_id, turn_id, now = task.id if task else new_id("tsk"), new_id("trn"), now_us()
     entry = Entry("message", "user", "human", encode(new.body()), task_id, turn_id, now)
     batch = append(conn, session_id, [entry])
@@ -136,6 +140,14 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"], new.direct)
 
 
+def _lock_named(conn: Connection, new: Inbound) -> None:
+    """Lock the session a message names, itself or by its task: what is read of it, such as what runs, holds to the end."""
+    of_task = select(_task.c.session_id).where(_task.c.id == new.task_id)
+    session_id = conn.execute(of_task).scalar() if new.task_id else new.context_id
+    if session_id:
+        locked(conn, session_id)
+
+
 def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Any:
     if not new.task_id:
         return None
@@ -150,21 +162,23 @@ def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound
     return task
 
 
-def _session_for(conn: Connection, agent_id: str, version: int, principal: str, context_id: str | None) -> str:
+def _session_for(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound) -> str:
     """The caller's session, or a new one; a context id that is free may be chosen by the caller.
 
     Not one that looks like ours: then another caller's and one that there is not would answer differently.
     """
+    context_id = new.context_id
     if context_id:
         found = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == context_id)).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
             return context_id
         if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
-        if not _CONTEXT_ID.fullmatch(context_id):
+        if not CONTEXT_ID.fullmatch(context_id):
             raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
     session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
+    row |= {"limits": dict(new.limits) or None}
     conn.execute(_ADD_SESSION, {**row, "fence": 0, "native": {}, "created_at": now, "updated_at": now})
     return session_id
 
@@ -184,8 +198,9 @@ def _begin(conn: Connection, turn: Claimed) -> Claimed:
     now = now_us()
     conn.execute(_SET_TURN, {"key": turn.id, "state": "running", "started_at": now})
     conn.execute(_SET_TASK, {"key": turn.task_id, "state": "working", "updated_at": now})
-    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": "running"})
-    return turn
+    spent = {**turn.spent, "turns": turn.spent.get("turns", 0) + 1}
+    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": "running", "spent": spent})
+    return replace(turn, spent=spent)
 
 
 def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
@@ -202,6 +217,8 @@ def _take(conn: Connection, turn: Any, owner: str) -> Claimed:
         agent_id=session.agent_id,
         agent_version=session.agent_version,
         native=session.native,
+        limits=session.limits or {},
+        spent=session.spent or {},
     )
 
 
@@ -216,6 +233,10 @@ def write_events(conn: Connection, turn: Claimed, new: Sequence[Entry], native: 
     orders.join(conn, turn.id, [json.loads(entry.body)["turn"] for entry in new if entry.type == "steered"])
     if native is not None:
         conn.execute(_SET_SESSION, {"key": turn.session_id, "native": native})
+    used = [json.loads(entry.body) for entry in new if entry.type == "usage"]
+    if used:
+        before = conn.execute(_SESSION, {"key": turn.session_id}).one().spent or {}
+        conn.execute(_SET_SESSION, {"key": turn.session_id, "spent": added(before, used)})
     return batch
 
 
@@ -225,6 +246,7 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     `done.final` says whether the task ended with it, or goes on with a message that came meanwhile; `done.direct` is
     there when the caller is answered by its message alone.
     """
+    locked(conn, turn.session_id, turn.fence)
     done = events[-1]
     reason = done.body["yield_reason"]
     orders.join(conn, turn.id, [event.body["turn"] for event in events if event.type == "steered"])
@@ -260,6 +282,7 @@ def release(conn: Connection, turn: Claimed) -> None:
 
 def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
     """End a task none of whose turns runs yet. Answers no batch if one runs: then its runner has to end it."""
+    locked(conn, conn.execute(select(_task.c.session_id).where(_task.c.id == task_id)).scalar_one())
     turns = conn.execute(select(_turn).where(_turn.c.task_id == task_id, _turn.c.state != "ended")).all()
     if any(turn.state == "running" for turn in turns):
         conn.execute(update(_turn).where(_turn.c.task_id == task_id).values(cancel_requested=True))
@@ -269,6 +292,10 @@ def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
         return []
     claimed = _bare(conn, task.session_id, turns[0].id if turns else None, task_id)
     return [finish(conn, claimed, [ev.done("canceled")], None)]
+
+
+def is_over(conn: Connection, task_id: str) -> bool:
+    return conn.execute(select(_task.c.state).where(_task.c.id == task_id)).scalar() in {None, *TERMINAL}
 
 
 def _bare(conn: Connection, session_id: str, turn_id: str | None, task_id: str) -> Claimed:
@@ -297,11 +324,15 @@ def has_done(conn: Connection, turn: Claimed) -> bool:
 def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     """Call ids of tools that a turn started and never closed."""
     row = _event.c
-    call_id = func.json_extract(row.body, "$.call_id")
-    mine = (row.session_id == turn.session_id, row.turn_id == turn.id)
-    closed = select(call_id).where(*mine, row.type == "tool_result")
-    query = select(call_id).where(*mine, row.type == "tool_start", call_id.not_in(closed)).order_by(row.seq)
-    return list(conn.execute(query).scalars())
+    mine = (row.session_id == turn.session_id, row.turn_id == turn.id, row.type.in_(("tool_start", "tool_result")))
+    open: dict[str, None] = {}
+    for type, body in conn.execute(select(row.type, row.body).where(*mine).order_by(row.seq)):
+        call_id = json.loads(body)["call_id"]
+        if type == "tool_start":
+            open[call_id] = None
+        else:
+            open.pop(call_id, None)
+    return list(open)
 
 
 def end_abandoned(

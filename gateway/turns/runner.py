@@ -35,6 +35,7 @@ from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, model_of, spawn, turn_of, variables
+from gateway.turns.limits import Meter, Over
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
@@ -68,6 +69,8 @@ class Runner:
         self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Process | None = None
         self.cause: Cause = "exited"
+        self.why = ""  # what the owner should know of the cause
+        self._meter = Meter(spec.limits, turn.spent)
         self.events = 0
         self._pending = Pending[Event]()
         self._stdin = Pending[bytes]()
@@ -86,7 +89,7 @@ class Runner:
             await self._finish(last)
             await self._leave()
             await self.stop()
-        await self.log.database.write(lambda conn: queue.release(conn, self.turn))
+        await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
         self._report(last[-1], began)
 
     def cancel(self) -> None:
@@ -166,8 +169,12 @@ class Runner:
         return last
 
     async def _play(self) -> list[Event]:
-        launch = None
         await self._outbox.begin()
+        over = self._meter.before()
+        if over is not None:
+            self.dialogue.start(self.told)
+            return self.dialogue.end(over.cause, Failure("budget_exceeded", over.why))
+        launch = None
         try:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
@@ -195,7 +202,10 @@ class Runner:
             self.dialogue.start(self.told)
         code, signal = (exited.code, exited.signal) if exited else (None, None)
         stderr = self.process.stderr_tail() if self.process else ""
-        return last or self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause)))
+        if last:
+            return last
+        last = self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause, self.why)))
+        return [*self._meter.unsaid(last, self.dialogue.spent), *last]
 
     async def _converse(self, process: Process, keep_stdin: bool) -> list[Event]:
         """Speak until the turn has ended (its last events) or the output has (nothing)."""
@@ -210,13 +220,24 @@ class Runner:
             events: list[Event] = []
             for line in lines:
                 step = self.dialogue.feed(line.data)
-                events += step.events
+                told, over = self._meter.read(step.events, self.dialogue)
+                events += told
                 self._stdin.add(step.outgoing)
+                if over is not None and self.cause == "exited":
+                    return await self._over(over, events)
                 if not self.dialogue.running:
                     return self._stamp.all(events)
             self._give()
             self._pending.add(await self._outbox.declared(self._stamp.all(events)))
             await self._pending.room()
+        return []
+
+    async def _over(self, over: Over, events: list[Event]) -> list[Event]:
+        """A limit was reached: the turn's last events if it has ended with them; else it is stopped now."""
+        self.cause, self.why = over.cause, over.why
+        if not self.dialogue.running:
+            return self._stamp.all(over.ending(events))
+        self._pending.add(await self._outbox.declared(self._stamp.all(events)))
         return []
 
     async def _write(self, process: Process) -> None:
@@ -237,7 +258,7 @@ class Runner:
         """Stop a turn that takes too long, or is silent for too long."""
         cause = await self._watch_time()
         if self.cause == "exited":
-            self.cause = cause
+            self.cause, self.why = cause, self._silence() if cause == "stalled" else ""
         self._conversation.cancel()
 
     async def _watch_time(self) -> Cause:
@@ -250,6 +271,16 @@ class Runner:
             if now >= self._output_at + silence:
                 return "stalled"
             await anyio.sleep(min(limit, self._output_at + silence) - now)
+
+    def _silence(self) -> str:
+        """What a runtime that says nothing seems to do."""
+        said = f"no output for too long ({time.monotonic() - self._output_at:.3g} s)"
+        if self.dialogue.asked:
+            return f"{said}: it waits for a permission or an answer ({self.dialogue.asked})"
+        if self.process is not None and self.process.has_ended:
+            return f"{said}: its process is gone and gave no result"
+        tools = ", ".join(self.dialogue.open_tools)
+        return f"{said} while a tool runs ({tools})" if tools else said
 
     def _limit(self, name: str, default: float) -> float:
         return float(self.spec.limits.get(name) or default)
@@ -268,7 +299,7 @@ class Runner:
                 rows.add(conn, self.turn.session_id, self.turn.task_id, files)
                 return [queue.write_events(conn, self.turn, new, native)]
 
-            await self.log.write(op)
+            await self.log.write(op, beside=True)
 
     async def _finish(self, last: list[Event]) -> None:
         last = self.gate.judge.judged(last) if self.gate else last
@@ -284,7 +315,7 @@ class Runner:
             rows.add(conn, self.turn.session_id, self.turn.task_id, files)
             return [queue.finish(conn, self.turn, last, native)]
 
-        await self.log.write(op)
+        await self.log.write(op, beside=True)
 
     def _report(self, done: Event, began: float) -> None:
         error = done.body["error"] or {}

@@ -57,6 +57,7 @@ class Inbound:
     direct: bool = False
     digest: str | None = None  # of the whole request, by which it is known when it comes again
     mode: Mode = "queue"
+    limits: Mapping[str, Any] = field(default_factory=dict)  # of the session it begins; see gateway.turns.limits
     files: tuple[Kept, ...] = ()
 
     def body(self) -> dict[str, Any]:

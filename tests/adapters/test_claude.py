@@ -472,3 +472,28 @@ def test_what_comes_after_the_end_of_a_turn_is_kept_and_never_said() -> None:
     feed(it, INIT, result())
     events = feed(it, {"type": "system", "subtype": "task_notification"}, begin("m2"), delta("late"), result())
     assert [event.body["reason"] for event in events] == ["outside a turn"] * 3
+
+
+def test_tokens_are_counted_with_every_call_of_the_model_and_of_sub_agents_too() -> None:
+    """[LIMIT-1]"""
+    it = dialogue()
+    it.start(Turn("work"))
+
+    def told(**event: Any) -> dict[str, Any]:
+        return {"type": "stream_event", "parent_tool_use_id": None, "event": event}
+
+    usage = {"input_tokens": 3, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 5}
+    start = told(type="message_start", message={"id": "m1", "usage": usage})
+    end = told(type="message_delta", delta={}, usage={"output_tokens": 4})
+    feed(it, INIT, start, end, {**start, "parent_tool_use_id": "t1"}, end)
+    assert (it.spent.input_tokens, it.spent.output_tokens) == (36, 8)
+
+
+def test_whoever_asked_for_a_permission_is_known_until_the_next_line() -> None:
+    it = dialogue()
+    it.start(Turn("hi"))
+    request = {"subtype": "can_use_tool", "tool_name": "Write", "input": {}}
+    it.feed(json.dumps({"type": "control_request", "request_id": "r1", "request": request}).encode())
+    assert it.asked == "Write"
+    feed(it, INIT)
+    assert it.asked == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from gateway.cli.agents import LIMITS
 from gateway.cli.main import cli, main
 from gateway.settings import Settings
+from registry import rules
 from tests.cli.cli_fake import ROOT
 
 
@@ -77,7 +80,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
         "callers": {"add", "list", "rotate", "revoke"},
         "call": set(),
         "chat": set(),
-        "sessions": {"list", "show", "events", "cancel"},
+        "sessions": {"list", "show", "events", "cancel", "export", "import"},
         "webhooks": {"list", "deliveries", "redeliver", "test"},
         "runtimes": {"list", "check", "replay"},
         "keys": {"list", "rotate"},
@@ -107,3 +110,8 @@ def test_no_command_imports_a_database_adapters_or_the_sdk() -> None:
     code = f"import {', '.join(modules)}\nfrom gateway.cli.main import main\n"
     code += "main(['serve', '-h']); main(['call', 'a', 'b', '--url', 'http://127.0.0.1:1'])"
     assert imported_by(code) & {"sqlalchemy", "sqlmodel", "a2a", "adapters", "registry", "starlette"} == set()
+
+
+def test_the_help_and_the_documentation_name_every_limit() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", (ROOT / "specs/limits.md").read_text("utf-8"), re.MULTILINE)
+    assert LIMITS.split(", ") == documented == list(rules.LIMITS)

@@ -33,6 +33,7 @@ CHECKS = [
 
 QUICK = (
     "agent quick mailer --runtime claude --model a/b --prompt p --mode print --description d --env A=1 --env B=x=y --private"
+    " --limit tool_calls=20 --limit turn_cost_usd=0.5"
 )
 UPDATE = (
     "agent update a --runtime-type codex --model a/b"
@@ -43,7 +44,12 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     QUICK: (
         "agent.create",
         {"name": "mailer", "runtime": "claude", "quick": True, "model": "a/b", "prompt": "p", "mode": "print"}
-        | {"description": "d", "env": {"A": "1", "B": "x=y"}, "public": False},
+        | {
+            "description": "d",
+            "env": {"A": "1", "B": "x=y"},
+            "public": False,
+            "limits": {"tool_calls": 20, "turn_cost_usd": 0.5},
+        },
         MADE,
     ),
     "agent quick mailer --runtime codex --tag mail --tag office --icon-url http://x/i.png --documentation-url http://x/": (

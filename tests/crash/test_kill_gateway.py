@@ -1,4 +1,5 @@
-"""The gateway dies in the middle of streams, by kill -9 and by SIGTERM, again and again on one data directory.
+"""The gateway dies in the middle of streams, by kill -9 and by SIGTERM, again and again on one data directory and either
+database.
 
 Proves that nothing was shown that is not stored [INV-1], that numbers have no gaps and no repeats [INV-2], that every
 accepted task ends [INV-6], that text stays whole and in order [INV-8], that no process survives [TURN-4], and that a cut
@@ -12,18 +13,18 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
+from sqlalchemy import text
 
+from gateway.db.engine import Database
 from tests.crash.witness import AGENT, FINAL, Cut, calling, check, check_log, resumed, tasks, wait_for_deaths
-from tests.support import Client, GatewayProcess, gateway_process
+from tests.support import Client, GatewayProcess, database_url, gateway_process
 
-ROUNDS = int(os.environ.get("SWITCHBOARD_CRASH_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("SWITCHBOARD_CRASH_ROUNDS", "8"))
 LATEST_KILL = 1.0  # seconds after the calls
 PROMPTS = ("N=400 D=2000", "N=150 D=2000 SLEEPTOOL=0.5", "N=400 D=2000 ORPHAN", "N=60 D=500")
 
@@ -59,6 +60,7 @@ async def check_round(client: Client, cuts: list[Cut]) -> None:
 
 
 @pytest.mark.timeout(60 + 10 * ROUNDS)
+@pytest.mark.usefixtures("database_url")
 async def test_no_kill_loses_repeats_or_invents_anything(tmp_path: Path) -> None:
     seed = os.environ.get("SWITCHBOARD_CRASH_SEED") or str(random.randrange(10**9))
     print(f"SWITCHBOARD_CRASH_SEED={seed} SWITCHBOARD_CRASH_ROUNDS={ROUNDS}")
@@ -110,7 +112,7 @@ async def test_a_gateway_that_is_asked_to_stop_ends_its_turns(tmp_path: Path) ->
                     await cut.speaking.wait()
             await ask_to_stop(gateway, seconds=15)
         assert wait_for_deaths(tmp_path, 0) == []
-        assert stored_states(tmp_path) == {("ended", "failed")}
+        assert await stored_states(tmp_path) == {("ended", "failed")}
         gateway.start()
         async with calling(gateway) as client:
             await check_round(client, cuts)
@@ -123,8 +125,11 @@ async def ask_to_stop(gateway: GatewayProcess, seconds: float) -> None:
     gateway.process = None
 
 
-def stored_states(data_dir: Path) -> set[tuple[str, str]]:
+async def stored_states(data_dir: Path) -> set[tuple[str, str]]:
     """(state of the turn, state of its task), before any gateway could clear up."""
-    with closing(sqlite3.connect(data_dir / "switchboard.db")) as connection:
-        query = "SELECT turn.state, task.state FROM turn JOIN task ON task.id = turn.task_id"
-        return set(connection.execute(query))
+    query = text("SELECT turn.state, task.state FROM turn JOIN task ON task.id = turn.task_id")
+    database = Database(database_url(data_dir))
+    await database.start()
+    found = await database.read(lambda conn: {(row[0], row[1]) for row in conn.execute(query)})
+    await database.aclose()
+    return found

@@ -26,9 +26,9 @@ def states(conn: Connection) -> tuple[str, str, str]:
     return session, task, turn
 
 
-async def test_a_crash_between_a_turns_done_and_its_process_end_leaves_the_task_as_it_ended(tmp_path: Path) -> None:
+async def test_a_crash_between_a_turns_done_and_its_process_end_leaves_the_task_as_it_ended(database_url: str) -> None:
     """[INV-6]"""
-    database = Database(f"sqlite:///{tmp_path / 'log.db'}")
+    database = Database(database_url)
     await database.start()
 
     def die_after_done(conn: Connection) -> None:

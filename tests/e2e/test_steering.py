@@ -10,6 +10,7 @@ import anyio
 from adapters.registration import profiles
 from gateway.agents import Agents
 from gateway.db.engine import Database
+from gateway.files.store import Disk
 from gateway.log.store import Log
 from gateway.owner.border import load_secrets
 from gateway.settings import Settings
@@ -32,7 +33,7 @@ async def another_engine(stage: Stage) -> AsyncIterator[Engine]:
     settings = Settings(data_dir=stage.gateway.data_dir)
     database = Database(settings.database)
     await database.start()
-    yield Engine(Log(database), settings, profiles(), Agents(database, load_secrets(settings)).spec)
+    yield Engine(Log(database), settings, profiles(), Agents(database, load_secrets(settings)).spec, Disk(settings.files_dir))
     await database.aclose()
 
 

@@ -62,6 +62,7 @@ class ClaudeDialogue(Dialogue):
         nested = message.get("parent_tool_use_id") is not None
         match message.get("type"):
             case "stream_event":
+                self._on_usage(message["event"])
                 return [] if nested else self._on_stream(message["event"])
             case "assistant":
                 return self._on_assistant(message, nested)
@@ -74,6 +75,16 @@ class ClaudeDialogue(Dialogue):
         return [] if system.is_quiet(message) else None
 
     # -- what the model says
+
+    def _on_usage(self, event: dict[str, Any]) -> None:
+        """Tokens as they are told with each call of the model, sub-agents' too; the output's count grows within a call."""
+        match event["type"]:
+            case "message_start":
+                used = event["message"].get("usage") or {}
+                kinds = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+                self.spent.input_tokens += sum(used.get(kind) or 0 for kind in kinds)
+            case "message_delta":
+                self.spent.output_tokens += (event.get("usage") or {}).get("output_tokens") or 0
 
     def _on_stream(self, event: dict[str, Any]) -> list[Event]:
         match event["type"]:

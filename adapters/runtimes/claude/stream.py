@@ -62,6 +62,8 @@ class StreamDialogue(ClaudeDialogue):
     def on_message(self, message: dict[str, Any], line: bytes) -> Step:
         match message.get("type"):
             case "control_request":
+                request = message["request"]
+                self.asked = str(request.get("tool_name") or request.get("subtype"))
                 return Step([], [_answer(message)])
             case "control_response":
                 return Step(self._on_response(message["response"]), [])

@@ -161,6 +161,7 @@ class AppServerDialogue(CodexDialogue):
     def _reply(self, message: Mapping[str, Any]) -> bytes:
         """Every request of the runtime is answered."""
         method, params = message["method"], message.get("params") or {}
+        self.asked = method
         if method in _GRANTS:
             return json_line({"id": message["id"], "result": _GRANTS[method]})
         if method == "item/permissions/requestApproval":

@@ -162,17 +162,24 @@ class CodexDialogue(Dialogue):
     def count(self, totals: Mapping[str, Any]) -> None:
         """Totals of the thread so far, keys in snake_case."""
         self._totals = {ours: int(totals.get(theirs) or 0) for ours, theirs in _COUNTS.items()}
+        turn = self._of_turn(self._totals)
+        self.spent.input_tokens, self.spent.output_tokens = turn["input_tokens"], turn["output_tokens"]
+
+    def _of_turn(self, totals: Mapping[str, int]) -> dict[str, int]:
+        """The thread's totals without those of the turns before."""
+        known = self.memory.get("totals") or {}
+        before = known if self.memory.get("thread") == self._thread else {}
+        if any(totals[name] < before.get(name, 0) for name in totals):
+            before = {}  # the thread was counted anew
+        return {name: total - before.get(name, 0) for name, total in totals.items()}
 
     def used(self) -> list[Event]:
         """What this turn used, and the totals noted for the next one."""
         if self._totals is None:
             return []
-        known = self.memory.get("totals") or {}
-        before = known if self.memory.get("thread") == self._thread else {}
-        if any(self._totals[name] < before.get(name, 0) for name in self._totals):
-            before = {}  # the thread was counted anew
+        turn = self._of_turn(self._totals)
         self.memory = {"thread": self._thread, "totals": self._totals}
-        return [ev.usage(**{name: total - before.get(name, 0) for name, total in self._totals.items()})]
+        return [ev.usage(**turn)]
 
     def end(self, reason: YieldReason, failure: Failure | None = None, *before: Event) -> list[Event]:
         return super().end(reason, failure, *before, *self.used()) if self.running else []

@@ -13,6 +13,8 @@ from tests.gateway.turns.calls import calling, cancel, make_agent, speaks, state
 from tests.gateway.turns.parrot import RUNTIMES
 from tests.support import Client, Json, serving, text_of
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 INVALID, NOT_FOUND = -32602, -32001
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ BODIES: dict[str, Json] = {
     },
     "rest-0.3": {"message": {"messageId": KEY, "role": "ROLE_USER", "content": [{"text": "N=20 D=1000"}]}},
 }
+on_every_database = pytest.mark.usefixtures("database_url")
 on_every_way = pytest.mark.parametrize("way", WAYS)
 
 
@@ -80,20 +82,22 @@ async def test_the_same_message_under_the_same_key_is_one_task(gateway: GatewayP
     assert tasks[0] == tasks[1]
 
 
-async def test_of_many_at_once_one_is_stored_and_all_are_told_of_it(tmp_path: Path) -> None:
-    """[IDEM-1]"""
+async def test_of_many_at_once_one_is_stored_and_all_are_told_of_it(tmp_path: Path, database_url: str) -> None:
+    """[IDEM-1] Through two gateways, where two can share a database."""
     answers: list[Json] = []
     params = {"message": message("N=2")}
-    async with serving(tmp_path) as gateway:
 
-        async def send() -> None:
-            answers.append(await gateway.rpc("hello", "SendMessage", params, key(KEY)))
+    async def send(gateway: Client) -> None:
+        answers.append(await gateway.rpc("hello", "SendMessage", params, key(KEY)))
 
+    async with AsyncExitStack() as stack:
+        count = 2 if database_url.startswith("postgresql") else 1
+        gateways = [await stack.enter_async_context(serving(tmp_path)) for _ in range(count)]
         with anyio.fail_after(30):
             async with anyio.create_task_group() as group:
-                for _ in range(12):
-                    group.start_soon(send)
-            assert len(await sessions(gateway)) == 1
+                for n in range(12):
+                    group.start_soon(send, gateways[n % count])
+            assert len(await sessions(gateways[0])) == 1
     assert answers == [answers[0]] * 12
     assert text_of(answers[0]["result"]["task"]) == "word0 word1 "
 
@@ -128,6 +132,7 @@ async def test_a_repeated_stream_is_told_from_its_beginning_after_a_restart_too(
             assert len(await sessions(gateway)) == 1
 
 
+@on_every_database
 async def test_another_body_is_refused_with_422_and_leaves_nothing(tmp_path: Path) -> None:
     """[IDEM-1]"""
     async with serving(tmp_path) as gateway:
@@ -208,6 +213,7 @@ async def test_who_does_not_sign_in_among_strangers_needs_a_key_nobody_guesses(t
     assert taken[0] == taken[1]
 
 
+@on_every_database
 async def test_a_key_is_free_again_when_its_time_is_over(tmp_path: Path) -> None:
     """[IDEM-1]"""
     params = {"message": message("N=1")}
@@ -217,6 +223,7 @@ async def test_a_key_is_free_again_when_its_time_is_over(tmp_path: Path) -> None
     assert answers[0]["result"]["task"]["id"] != answers[1]["result"]["task"]["id"]
 
 
+@on_every_database
 async def test_what_was_refused_leaves_its_key_free(tmp_path: Path) -> None:
     params, hold = {"message": message("N=1")}, {"returnImmediately": True}
     async with serving(tmp_path, stop_seconds=0) as gateway:
@@ -286,6 +293,7 @@ async def test_a_stream_that_is_cut_while_it_runs_goes_on_without_a_second_task(
     assert got[1:] == whole
 
 
+@on_every_database
 async def test_the_stream_of_a_message_that_ended_with_a_question_stays_ended(tmp_path: Path) -> None:
     """[IDEM-4]"""
     async with serving(tmp_path) as gateway:

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import httpx2
+from fake_issuer import issuing
 
 from gateway.auth.buckets import Buckets
 from tests.support import HEADERS, Client, message, serving
@@ -72,6 +73,17 @@ async def test_of_messages_at_once_no_more_begin_than_allowed(tmp_path: Path) ->
             for session in (await gateway.owner("sessions.list"))["sessions"]:
                 await gateway.owner("sessions.cancel", id=session["id"])
     assert sorted(codes) == [200] * 3 + [429] * 9
+
+
+async def test_callers_with_a_token_are_counted_each_for_himself(tmp_path: Path) -> None:
+    """[AUTH-5]"""
+    async with issuing() as issuer:
+        oidc = {"oidc_issuer": issuer.url, "oidc_audience": "agents", "oidc_requests_per_minute": 2}
+        async with serving(tmp_path, **oidc) as gateway:
+            tokens = [issuer.token()] * 3 + [issuer.token(sub="bob")]
+            url = f"{gateway.url}/agents/hello/tasks"
+            answers = [await gateway.http.get(url, headers={**HEADERS, "Authorization": f"Bearer {token}"}) for token in tokens]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 200]
 
 
 def test_a_bucket_holds_a_minutes_worth_and_fills_again() -> None:

@@ -14,7 +14,8 @@ import pytest
 from anyio.abc import TaskGroup
 from sqlalchemy import Connection, Engine, event, insert, select
 
-from gateway.db.engine import MAX_BATCH, Database
+from gateway.db.engine import Database
+from gateway.db.sqlite import MAX_BATCH
 from gateway.errors import Conflict, Unavailable
 from registry.models import Runtime
 

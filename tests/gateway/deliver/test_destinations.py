@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import func, select
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from adapters.events import Event, ask, chunk, done, notice, tool_start
+from adapters.events import Event, artifact, ask, chunk, done, notice, tool_start
 from gateway.db.engine import Database
 from gateway.deliver import destinations, outbox
 from gateway.deliver.guard import Guard
@@ -26,6 +26,10 @@ from gateway.deliver.models import Outbox
 from gateway.deliver.sender import Sender
 from gateway.deliver.worker import Courier
 from gateway.errors import Conflict, InvalidParams, NotFound
+from gateway.files.links import Links
+from gateway.files.refs import Kept
+from gateway.files.shown import Shown
+from gateway.files.store import Disk, put
 from gateway.log.rows import Position, Row
 from gateway.log.store import Log, append, entries
 from gateway.settings import Settings
@@ -47,6 +51,7 @@ class Stage:
     secrets: Secrets
     courier: Courier
     task: queue.Accepted
+    store: Disk
 
     async def hook(self, url: str, **given: Any) -> str:
         wanted = await destinations.validate(GUARD, [{"url": url, **given}])
@@ -77,12 +82,14 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async def no_push(_: outbox.Due) -> bytes | None:
         return None
 
-    courier = Courier(database, settings, secrets, Sender(GUARD, 5), no_push)
+    store = Disk(settings.files_dir)
+    files = Shown(store, Links("http://gateway.test", b"key"), inline=10)
+    courier = Courier(database, settings, secrets, Sender(GUARD, 5), files, no_push)
     log.within.append(outbox.enqueue)
     log.after.append(courier.wake)
     new = Inbound(({"text": "Hi"},))
     task = await database.write(lambda conn: queue.accept(conn, "agt_1", 1, "me", new, 10))
-    yield Stage(log, secrets, courier, task)
+    yield Stage(log, secrets, courier, task, store)
     await database.aclose()
 
 
@@ -180,6 +187,19 @@ async def test_what_was_taken_out_stays_as_it_is_in_every_try(stage: Stage, rece
     texts = {got.id: "".join(event["body"]["text"] for event in got.json["data"]["events"]) for got in receiver.got}
     assert list(texts.values()) == ["a", "bc"]
     assert len({got.body for got in receiver.got}) == 2
+
+
+async def test_files_are_told_as_urls_or_by_their_bytes(stage: Stage, receiver: Receiver) -> None:
+    await stage.hook(f"{receiver.url}/ok", types=["artifact"])
+    for name, data in (("small", b"few"), ("large", b"more than ten")):
+        content = put(stage.store, [data])
+        await stage.happen(artifact(name, [Kept(f"fil_{name}", name, "text/plain", content.size, content.sha256).part()]))
+    async with delivering(stage):
+        await receiver.until(lambda: len(told(receiver)) == 2)
+    small, large = (event["body"]["parts"][0] for event in told(receiver))
+    assert small == {"raw": base64.b64encode(b"few").decode(), "filename": "small", "mediaType": "text/plain"}
+    assert large.pop("url").startswith("http://gateway.test/files/fil_large?expires=")
+    assert large == {"filename": "large", "mediaType": "text/plain"}
 
 
 async def test_every_secret_signs_so_that_receivers_can_change_over(stage: Stage, receiver: Receiver) -> None:

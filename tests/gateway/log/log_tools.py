@@ -13,13 +13,14 @@ from gateway.db.engine import Database
 from gateway.log.models import Session
 from gateway.log.rows import Batch, Entry, Position, Row
 from gateway.log.store import Log, append
+from tests.support import database_url
 
 SESSION = Session.__table__  # type: ignore[attr-defined]
 
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Log]:
-    database = Database(f"sqlite:///{folder / 'test.db'}")
+    database = Database(database_url(folder))
     await database.start()
     try:
         with anyio.fail_after(30):

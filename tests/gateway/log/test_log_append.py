@@ -17,11 +17,14 @@ from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import append, encode
 from tests.gateway.log.log_tools import entry, everything, make_session, opened, write
 
+both = pytest.mark.usefixtures("database_url")
+
 
 def numbers(rows: list[Row]) -> list[tuple[int, int]]:
     return [(row.seq, row.sub) for row in rows]
 
 
+@both
 async def test_what_callers_read_is_numbered_without_gaps_and_internal_rows_hang_below(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         await write(log, "s", [entry("internal"), entry(), entry("progress"), entry("internal"), entry("internal")])
@@ -31,6 +34,7 @@ async def test_what_callers_read_is_numbered_without_gaps_and_internal_rows_hang
     assert found == [(0, 1), (1, 0), (2, 0), (2, 1), (2, 2), (2, 3), (3, 0), (3, 1), (4, 0)]
 
 
+@both
 async def test_every_session_counts_for_itself(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         for session in ("a", "b", "a"):
@@ -39,6 +43,7 @@ async def test_every_session_counts_for_itself(tmp_path: Path) -> None:
     assert found == {"a": [(1, 0), (2, 0), (3, 0), (4, 0)], "b": [(1, 0), (2, 0)]}
 
 
+@both
 async def test_appends_at_the_same_time_share_numbers_with_nobody(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         async with anyio.create_task_group() as group:
@@ -47,6 +52,7 @@ async def test_appends_at_the_same_time_share_numbers_with_nobody(tmp_path: Path
         assert numbers(await everything(log, "s")) == [(seq, 0) for seq in range(1, 301)]
 
 
+@both
 async def test_a_batch_tells_the_position_it_follows(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         first = await write(log, "s", [entry(), entry("internal")])
@@ -57,6 +63,7 @@ async def test_a_batch_tells_the_position_it_follows(tmp_path: Path) -> None:
     assert nothing == Batch("s", Position(2), [])
 
 
+@both
 async def test_an_old_fence_is_refused_and_nothing_of_its_transaction_is_written(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         await make_session(log, "s", fence=2)
@@ -69,6 +76,7 @@ async def test_an_old_fence_is_refused_and_nothing_of_its_transaction_is_written
         assert await everything(log, "other") == []
 
 
+@both
 async def test_a_session_that_does_not_exist_has_no_fence_to_name(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         with pytest.raises(Fenced):
@@ -114,6 +122,7 @@ def test_what_is_encoded_is_utf8_json_of_the_same_value(value: object) -> None:
         assert json.loads(text) == value
 
 
+@both
 @pytest.mark.parametrize("text", ["a\u2028b", "\u0085", "\0", "\U0001f600", "é", '"\\', "\n\r"])
 async def test_odd_characters_come_back_as_they_went_in(tmp_path: Path, text: str) -> None:
     async with opened(tmp_path) as log:
@@ -122,6 +131,7 @@ async def test_odd_characters_come_back_as_they_went_in(tmp_path: Path, text: st
     assert json.loads(row.body) == {"text": text}
 
 
+@both
 async def test_a_lone_surrogate_becomes_a_replacement_character(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         await write(log, "s", [entry(body=encode({"text": "a\ud800b"}))])

@@ -21,6 +21,8 @@ from gateway.log.store import Log, append
 from gateway.log.tail import PAGE, tail, watch
 from tests.gateway.log.log_tools import entry, everything, make_session, opened, write
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 LEVELS = st.sampled_from(["user", "progress", "internal"])
 SESSIONS = st.sampled_from(["a", "b", "c"])
 

@@ -12,6 +12,7 @@ from sqlalchemy import insert, select
 from gateway.log.models import Session
 from registry import repo
 from registry.models import AgentVersion
+from registry.rules import LIMITS
 from tests.gateway.owner.owner_api import Api
 
 SKILL = {"id": "mail", "name": "Mail", "description": "Writes mail.", "tags": ["mail"], "examples": ["Write to Bo"]}
@@ -113,6 +114,8 @@ async def test_a_name_is_taken_until_its_agent_is_deleted(api: Api) -> None:
         ({"model": "acme/one"}, "invalid_params", "'acme'"),
         ({"model": "claude-sonnet-4-6"}, "invalid_params", "'claude-sonnet-4-6'"),
         ({"limits": {"turn_seconds": 0}}, "invalid_params", "turn_seconds"),
+        ({"limits": {"turn_cost_usd": -1}}, "invalid_params", "turn_cost_usd"),
+        ({"limits": {"tool_cals": 1}}, "invalid_params", "tool_cals"),
         ({"limits": {"max_turns": 1.5}}, "invalid_params", "1.5"),
         ({"limits": {"max_turns": True}}, "invalid_params", "True"),
         ({"limits": {"tokens": 5}}, "invalid_params", "'tokens'"),
@@ -210,6 +213,7 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "limits.turn_seconds": {"value": 3600, "source": "default"},
         "limits.stall_seconds": {"value": 600, "source": "default"},
         "limits.max_turns": {"value": 4, "source": "agent version 2"},
+        **{f"limits.{name}": {"value": None, "source": "default"} for name in list(LIMITS)[3:]},
         "env.TOKEN": {"value": "set", "source": "agent version 1"},
         "env.ANTHROPIC_API_KEY": {"value": "set", "source": "environment of the gateway"},
         "command": {"value": [], "source": "default"},

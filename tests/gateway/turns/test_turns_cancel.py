@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
+import pytest
 
 from tests.gateway.turns.calls import (
     AT_ONCE,
@@ -21,6 +22,8 @@ from tests.gateway.turns.calls import (
 )
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Client, serving, text_of
+
+pytestmark = pytest.mark.usefixtures("database_url")
 
 NOT_CANCELABLE = -32002
 TOOL_START = {"type": "tool_start", "call_id": "1", "tool": "shell", "input": {"command": "true"}}

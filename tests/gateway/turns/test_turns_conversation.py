@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
+import pytest
 
 from tests.gateway.turns.calls import calling, make_agent, of_type, state_of, turns_of
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import message, serving, text_of
+
+pytestmark = pytest.mark.usefixtures("database_url")
 
 
 async def test_an_answer_to_a_question_continues_the_task_to_its_end(tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
+import pytest
 
 from tests.gateway.turns.calls import AT_ONCE, calling, cancel, make_agent, of_type, speaks, state_of, turns_of
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Client, Json, message, serving, text_of
+
+pytestmark = pytest.mark.usefixtures("database_url")
 
 
 async def ended(gateway: Client, task_id: str, agent: str = "hello") -> Json:

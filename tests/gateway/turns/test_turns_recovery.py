@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import anyio
+import pytest
 
 from tests.gateway.turns.calls import AT_ONCE, error_of, of_type, state_of, tools, turns_of
 from tests.gateway.turns.parrot import RUNTIMES
-from tests.support import Client, Json, gateway_process, serving, text_of
+from tests.support import Client, Json, gateway_process, run_sql, serving, text_of
+
+pytestmark = pytest.mark.usefixtures("database_url")
 
 
 async def ended(gateway: Client, agent: str, task_id: str) -> Json:
@@ -49,8 +50,7 @@ async def test_a_turn_that_was_done_stays_done_although_its_gateway_died_before_
         with anyio.fail_after(20):
             task = await gateway.send("hello", "N=1")
             waits = await gateway.send("hello", "N=1 ASK")
-    with closing(sqlite3.connect(tmp_path / "switchboard.db")) as connection, connection:
-        connection.execute("UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL")
+    await run_sql(tmp_path, "UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL")
     async with serving(tmp_path, RUNTIMES) as gateway:
         with anyio.fail_after(20):
             assert await gateway.get("hello", task["id"]) == task
@@ -70,11 +70,13 @@ async def test_a_turn_of_a_worker_that_never_began_fails(tmp_path: Path) -> None
     async with serving(tmp_path, RUNTIMES) as gateway:
         with anyio.fail_after(20):
             task = await gateway.send("hello", "N=1")
-    with closing(sqlite3.connect(tmp_path / "switchboard.db")) as connection, connection:
-        connection.execute("UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL, yield_reason = NULL")
-        connection.execute("UPDATE task SET state = 'working'")
-        connection.execute("UPDATE session SET status = 'running'")
-        connection.execute("DELETE FROM event WHERE type != 'message'")
+    await run_sql(
+        tmp_path,
+        "UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL, yield_reason = NULL",
+        "UPDATE task SET state = 'working'",
+        "UPDATE session SET status = 'running'",
+        "DELETE FROM event WHERE type != 'message'",
+    )
     async with serving(tmp_path, RUNTIMES) as gateway:
         with anyio.fail_after(20):
             found = await gateway.get("hello", task["id"])

@@ -20,7 +20,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("agent", schema=None) as batch_op:
-        batch_op.create_index("ux_agent_name", ["name"], unique=True, sqlite_where=sa.text("deleted_at IS NULL"))
+        batch_op.create_index(
+            "ux_agent_name",
+            ["name"],
+            unique=True,
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
 
     op.create_table(
         "event",
@@ -39,7 +45,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pos"),
     )
     with op.batch_alter_table("event", schema=None) as batch_op:
-        batch_op.create_index("ix_event_message", ["turn_id"], unique=False, sqlite_where=sa.text("type = 'message'"))
+        batch_op.create_index(
+            "ix_event_message",
+            ["turn_id"],
+            unique=False,
+            sqlite_where=sa.text("type = 'message'"),
+            postgresql_where=sa.text("type = 'message'"),
+        )
         batch_op.create_index("ux_event_seq", ["session_id", "seq", "sub"], unique=True)
 
     op.create_table(
@@ -108,7 +120,13 @@ def upgrade() -> None:
         batch_op.create_index("ix_turn_state", ["state", "queued_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_turn_task_id"), ["task_id"], unique=False)
         batch_op.create_index("ux_turn_ordinal", ["session_id", "ordinal"], unique=True)
-        batch_op.create_index("ux_turn_running", ["session_id"], unique=True, sqlite_where=sa.text("state = 'running'"))
+        batch_op.create_index(
+            "ux_turn_running",
+            ["session_id"],
+            unique=True,
+            sqlite_where=sa.text("state = 'running'"),
+            postgresql_where=sa.text("state = 'running'"),
+        )
 
     op.create_table(
         "agent_version",

@@ -24,8 +24,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("key_id"),
     )
     with op.batch_alter_table("caller", schema=None) as batch_op:
-        batch_op.create_index("ux_caller_name", ["name"], unique=True, sqlite_where=sa.text("revoked_at IS NULL"))
+        batch_op.create_index(
+            "ux_caller_name",
+            ["name"],
+            unique=True,
+            sqlite_where=sa.text("revoked_at IS NULL"),
+            postgresql_where=sa.text("revoked_at IS NULL"),
+        )
 
     active = sa.text("state IN ('submitted', 'working')")
-    op.create_index("ix_task_active", "task", ["principal"], sqlite_where=active)
+    op.create_index("ix_task_active", "task", ["principal"], sqlite_where=active, postgresql_where=active)
     op.add_column("agent_version", sa.Column("extended", sa.JSON(), nullable=True))

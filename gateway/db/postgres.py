@@ -1,0 +1,221 @@
+"""PostgreSQL over asyncpg. Operations run one after another, in this process and all others, except those `beside`.
+
+Those one after another share a commit as on SQLite: whatever arrived during the last one is the next. An advisory lock
+keeps the processes apart. What may run `beside` has a transaction, and a connection, of its own.
+
+A commit whose answer got lost is looked up by its transaction's number once the database is back, so that what `write`
+says is always true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+import asyncpg
+from sqlalchemy import Connection, NullPool
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gateway.db.jobs import Job, Operation, T, run_all, transaction
+from gateway.db.migrate import upgrade
+from gateway.errors import Unavailable
+
+MAX_BATCH = 32  # operations of one commit; all processes wait for it
+WRITERS = 5  # transactions beside that one
+READERS = 4
+TRIES = 5  # of a transaction the database asks to try again
+OUTCOME_SECONDS = 60.0  # for the database to come back and tell what became of a commit
+HINT = "Look at the database server, and at SWITCHBOARD_DATABASE_URL."
+
+_ORDERLY, _SCHEMA = 7301, 7302  # advisory locks: one writes after another; one migrates
+# A process that was stopped or cut off must not hold up the others with its locks for ever.
+_SERVER = {
+    "application_name": "switchboard",
+    "synchronous_commit": "on",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "4s",
+}
+_AGAIN = frozenset({"40001", "40P01", "0A000", "57P01", "57P02", "25P03"})  # conflict, deadlock, schema, shutdown
+_NUMBER = "pg_current_xact_id()::text"
+_OUR_FAULT = ("22", "23", "42")  # classes of errors that another try cannot mend
+
+
+class Postgres:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        size = WRITERS + READERS + 1
+        self._engine = _engine(url, _SERVER, command_timeout=30, pool_size=size, max_overflow=0, pool_timeout=10)
+        self._waiting: deque[Job] = deque()
+        self._orderly = False  # somebody works on `_waiting`
+        self._writers, self._readers = asyncio.Semaphore(WRITERS), asyncio.Semaphore(READERS)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        engine = _engine(self._url, {"application_name": "switchboard"}, poolclass=NullPool)
+        async with _errors(), engine.connect() as conn:
+            await conn.run_sync(_upgrade)
+
+    async def aclose(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._engine.dispose()
+
+    def submit(self, job: Job, beside: bool) -> None:
+        if beside:
+            self._spawn(self._beside(job))
+            return
+        self._waiting.append(job)
+        if not self._orderly:
+            self._orderly = True
+            self._spawn(self._one_after_another())
+
+    async def read(self, op: Operation[T]) -> T:
+        return await asyncio.shield(self._spawn(self._read(op)))
+
+    def _spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of its own: who waits for it may be cancelled, a statement on its way must not be."""
+        task = asyncio.get_running_loop().create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited may have left
+
+    async def _read(self, op: Operation[T]) -> T:
+        def snapshot(conn: Connection) -> T:
+            with transaction(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+                return op(conn)
+
+        async with self._readers, _errors():
+            return await self._until_it_works(lambda: self._once(snapshot))
+
+    # -- writing
+
+    async def _one_after_another(self) -> None:
+        while self._waiting:
+            jobs = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+            await self._commit(jobs, f"SELECT {_NUMBER}, pg_advisory_xact_lock({_ORDERLY})")
+        self._orderly = False
+
+    async def _beside(self, job: Job) -> None:
+        async with self._writers:
+            await self._commit([job], f"SELECT {_NUMBER}")
+
+    async def _commit(self, jobs: Sequence[Job], first: str) -> None:
+        try:
+            async with _errors():
+                await self._until_it_works(lambda: self._commit_once(_Attempt(jobs, first)))
+        except Exception as exc:
+            if len(jobs) > 1:
+                for job in jobs:
+                    await self._commit([job], first)
+                return
+            jobs[0].error = exc
+        for job in jobs:
+            job.settle()
+
+    async def _commit_once(self, attempt: _Attempt) -> None:
+        try:
+            await self._once(attempt.run)
+        except Exception:
+            if not attempt.committing or not await self._stored(attempt.number):
+                raise
+
+    async def _stored(self, number: str) -> bool:
+        """What became of a commit that was not answered. Raises Unavailable if the database does not come back."""
+        with anyio.move_on_after(OUTCOME_SECONDS):
+            while True:
+                with suppress(Exception):
+                    status = await self._once(lambda conn: conn.exec_driver_sql(f"SELECT pg_xact_status('{number}')").scalar())
+                    if status in ("committed", "aborted"):
+                        return bool(status == "committed")
+                await anyio.sleep(0.1)
+        raise Unavailable("The database did not come back to tell whether a commit was stored.", HINT)
+
+    # -- one transaction
+
+    async def _until_it_works(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        for _ in range(TRIES - 1):
+            try:
+                return await attempt()
+            except DBAPIError as exc:
+                if not _worth_another_try(exc):
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.02))
+        return await attempt()
+
+    async def _once(self, op: Operation[T]) -> T:
+        async with self._engine.connect() as conn:
+            try:
+                return await conn.run_sync(op)
+            except BaseException:
+                if _unclean(conn):
+                    await conn.invalidate()
+                raise
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Jobs that are tried in one transaction; `number` tells it from all others."""
+
+    jobs: Sequence[Job]
+    first: str
+    number: str = ""
+    committing: bool = False
+
+    def run(self, conn: Connection) -> None:
+        with transaction(conn, "BEGIN"):
+            self.number = conn.exec_driver_sql(self.first).scalar_one()
+            run_all(conn, self.jobs)
+            self.committing = True
+
+
+def _unclean(conn: AsyncConnection) -> bool:
+    """Whether a connection is still in its transaction, after a ROLLBACK that failed or was not answered."""
+    if conn.invalidated or conn.sync_connection is None:
+        return False
+    driver: Any = conn.sync_connection.connection.driver_connection
+    return bool(driver.is_closed() or driver.is_in_transaction())
+
+
+def _worth_another_try(exc: DBAPIError) -> bool:
+    return exc.connection_invalidated or getattr(exc.orig, "sqlstate", None) in _AGAIN
+
+
+def _upgrade(conn: Connection) -> None:
+    with transaction(conn, "BEGIN"):
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA})")
+        upgrade(conn)
+
+
+@asynccontextmanager
+async def _errors() -> AsyncIterator[None]:
+    """Translate the driver's errors at the border. Our own pass, and so do those that are our own fault."""
+    try:
+        yield
+    except DBAPIError as exc:
+        if str(getattr(exc.orig, "sqlstate", None) or "")[:2] in _OUR_FAULT:
+            raise
+        raise Unavailable(f"The database did not answer: {exc.orig}", HINT) from exc
+    except (OSError, TimeoutError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        raise Unavailable(f"The database did not answer: {exc!r}", HINT) from exc
+
+
+def _engine(url: str, server: dict[str, str], *, command_timeout: float | None = None, **pool: Any) -> AsyncEngine:
+    connect = partial(asyncpg.connect, url, server_settings=server, command_timeout=command_timeout, timeout=10)
+    driver = {"prepared_statement_cache_size": 500}
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, isolation_level="AUTOCOMMIT", connect_args=driver, **pool
+    )

@@ -1,0 +1,127 @@
+"""SQLite: one writer thread that commits whatever arrived during its last commit; reads beside it, in snapshots.
+
+WAL and `synchronous=FULL`: NORMAL loses acknowledged rows at a power loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from gateway.db.jobs import Job, Operation, T, run_all, transaction
+from gateway.db.migrate import upgrade
+from gateway.errors import SwitchboardError, Unavailable
+
+MAX_BATCH = 256  # operations of one commit
+READERS = 4  # threads that read
+
+
+class Sqlite:
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._readers: anyio.CapacityLimiter | None = None
+
+    async def start(self) -> None:
+        self._readers = anyio.CapacityLimiter(READERS)
+        await anyio.to_thread.run_sync(self._upgrade)
+        self._thread = threading.Thread(target=self._write_loop, name="switchboard-writer", daemon=True)
+        self._thread.start()
+
+    async def aclose(self) -> None:
+        if self._thread is not None:
+            self._jobs.put(None)
+            await anyio.to_thread.run_sync(self._thread.join)
+            self._thread = None
+        self._engine.dispose()
+
+    def submit(self, job: Job, beside: bool) -> None:
+        self._jobs.put(job)
+
+    async def read(self, op: Operation[T]) -> T:
+        return await anyio.to_thread.run_sync(self._read, op, limiter=self._readers)
+
+    def _read(self, op: Operation[T]) -> T:
+        with _errors(), self._engine.connect() as conn, transaction(conn, "BEGIN"):
+            return op(conn)
+
+    def _upgrade(self) -> None:
+        with _errors(), self._engine.connect() as conn, transaction(conn, "BEGIN IMMEDIATE"):
+            upgrade(conn)
+
+    # -- the writer thread
+
+    def _write_loop(self) -> None:
+        stopping = False
+        while not stopping:
+            batch = [self._jobs.get()]
+            while len(batch) < MAX_BATCH and not self._jobs.empty():
+                batch.append(self._jobs.get())
+            jobs = [job for job in batch if job is not None]
+            stopping = len(jobs) < len(batch)
+            if jobs:
+                self._commit(jobs)
+                _settle(jobs)
+
+    def _commit(self, jobs: list[Job]) -> None:
+        try:
+            with _errors(), self._engine.connect() as conn, transaction(conn, "BEGIN IMMEDIATE"):
+                run_all(conn, jobs)
+        except BaseException as exc:
+            if len(jobs) == 1:
+                jobs[0].error = exc
+                return
+            for job in jobs:
+                self._commit([job])
+
+
+def _settle(jobs: list[Job]) -> None:
+    def settle(mine: list[Job]) -> None:
+        for job in mine:
+            job.settle()
+
+    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, mine in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, mine)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Translate the driver's errors at the border. Our own pass."""
+    try:
+        yield
+    except SwitchboardError:
+        raise
+    except OperationalError as exc:
+        raise Unavailable(f"The database did not answer: {exc.orig}", "Look at its disk and try again.") from exc
+    except DBAPIError as exc:
+        if isinstance(exc.orig, sqlite3.DatabaseError) and not isinstance(exc.orig, sqlite3.IntegrityError):
+            raise Unavailable(f"The database failed: {exc.orig}", "Look at its disk and try again.") from exc
+        raise
+
+
+def _engine(url: str) -> Engine:
+    Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=READERS + 2, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON", "cache_size=-16000"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    return engine
