@@ -80,7 +80,7 @@ class Incoming:
 
     @property
     def answered(self) -> bool:
-        return self.http.our_state is not h11.SEND_RESPONSE
+        return self.http.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def request(self) -> h11.Request | None:
         """None where nobody asks. Raises h11.RemoteProtocolError."""

@@ -108,7 +108,8 @@ class Proxy:
         body, method = incoming.body(request), request.method.decode("ascii")
         async with pool.stream(method, url, headers=headers, content=body, extensions=dict(_TIMEOUTS)) as response:
             told = [*framed_anew(passed_on(response.headers)), (b"connection", b"close")]
-            await incoming.send(h11.Response(status_code=response.status, headers=told))
+            reason = response.extensions.get("reason_phrase", b"")
+            await incoming.send(h11.Response(status_code=response.status, headers=told, reason=reason))
             async for piece in response.aiter_stream():
                 await incoming.send(h11.Data(data=piece))
             await incoming.send(h11.EndOfMessage())
