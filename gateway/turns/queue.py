@@ -16,19 +16,19 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, union_all, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, literal_column, select, union_all, update
 
 from adapters import events as ev
 from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
-from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
+from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries, locked
-from gateway.turns import orders
+from gateway.turns import fair, orders
 from gateway.turns.limits import added
 from gateway.turns.spec import Inbound
 
@@ -50,6 +50,7 @@ _SESSION_STATUS = {"input_required": "awaiting_input", "auth_required": "awaitin
 CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 MADE = "ses_"  # how the ids begin that we make
+ARCHIVED = "archived"  # the kind of the last event of a session
 
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
 _event = EventRow.__table__  # type: ignore[attr-defined]
@@ -72,18 +73,13 @@ _LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _K
 _OTHER_STATES = select(_turn.c.state).where(
     _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended"
 )
+_UNDONE = select(_turn.c.id).where(_turn.c.session_id == _KEY, _turn.c.state != "ended", _turn.c.yield_reason.is_(None))
 _OF_TURN = union_all(select(_KEY), select(_turn.c.id).where(_turn.c.steers == _KEY, _turn.c.yield_reason == "steered"))
 _MESSAGES = (
     select(_event.c.body)
     .where(_event.c.turn_id.in_(_OF_TURN), _event.c.type == literal_column("'message'"))  # a literal, for the partial index
     .order_by(_event.c.seq)
 )
-_other = aliased(_turn)
-_BLOCKED = exists().where(
-    _other.c.session_id == _turn.c.session_id,
-    (_other.c.state == "running") | ((_other.c.state == "queued") & (_other.c.ordinal < _turn.c.ordinal)),
-)
-_CLAIMABLE = select(_turn).where(_turn.c.state == "queued", ~_BLOCKED).order_by(_turn.c.queued_at).limit(bindparam("most"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +131,8 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     ordinal = 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
     row |= {"digest": new.digest, "steers": running.id if running else None, "interrupt_requested": False}
-    conn.execute(_ADD_TURN, {**row, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
+    row |= {"agent_id": agent_id, "principal": principal, "round": fair.round_of(conn, agent_id, principal)}
+    conn.execute(_ADD_TURN, {**row, "settled": False, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
     return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"], new.direct)
 
@@ -169,13 +166,16 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
     """
     context_id = new.context_id
     if context_id:
-        found = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == context_id)).first()
+        found = conn.execute(_SESSION, {"key": context_id}).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
+            if found.status == "archived":
+                raise archived(context_id)
             return context_id
         if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
         if not CONTEXT_ID.fullmatch(context_id):
             raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
+    fair.check_sessions(conn, agent_id, principal)
     session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
     row |= {"limits": dict(new.limits) or None}
@@ -190,8 +190,8 @@ def version_of(conn: Connection, session_id: str | None) -> int | None:
 
 
 def claim(conn: Connection, owner: str, limit: int) -> list[Claimed]:
-    """Take up to `limit` queued turns, oldest first, none of a session that has one running."""
-    return [_begin(conn, _take(conn, row, owner)) for row in conn.execute(_CLAIMABLE, {"most": limit}).all()]
+    """Take up to `limit` queued turns, as `fair` has them, none of a session that has one running."""
+    return [_begin(conn, _take(conn, row, owner)) for row in islice(fair.next_turns(conn), limit)]
 
 
 def _begin(conn: Connection, turn: Claimed) -> Claimed:
@@ -262,7 +262,8 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     rests = {"state": "working" if more else state, "snapshot": None, "snapshot_seq": batch.after.seq, "updated_at": now}
     conn.execute(_SET_TASK, {"key": turn.task_id, **rests})
     if queued and not more:
-        conn.execute(_DROP_QUEUED_OF_TASK, {"key": turn.task_id, "state": "ended", "yield_reason": "canceled", "ended_at": now})
+        dropped = {"state": "ended", "yield_reason": "canceled", "ended_at": now, "round": 0}
+        conn.execute(_DROP_QUEUED_OF_TASK, {"key": turn.task_id, **dropped})
     states = set(conn.execute(_OTHER_STATES, {"key": turn.session_id, "turn_id": turn.id}).scalars())
     status = next((one for one in ("running", "queued") if one in states), _SESSION_STATUS.get(state, "idle"))
     conn.execute(_SET_SESSION, {"key": turn.session_id, "status": status, "updated_at": now})
@@ -309,6 +310,26 @@ def open_tasks(conn: Connection, session_id: str) -> list[str]:
     """Ids of a session's tasks that have not ended, oldest first."""
     mine = (_task.c.session_id == session_id, _task.c.state.not_in(TERMINAL))
     return list(conn.execute(select(_task.c.id).where(*mine).order_by(_task.c.first_seq)).scalars())
+
+
+def archived(session_id: str) -> Archived:
+    return Archived(f"Session {session_id!r} is archived: it can be read, not continued.", "Begin a new one.")
+
+
+def archive(conn: Connection, session_id: str) -> list[Batch]:
+    """Close a session for good; a task that waits for input is canceled. Raises Busy while a turn waits or runs."""
+    locked(conn, session_id)
+    if conn.execute(_SESSION, {"key": session_id}).one().status == "archived":
+        return []
+    if conn.execute(_UNDONE, {"key": session_id}).first() is not None:
+        raise Busy(f"Session {session_id!r} is at work.", "Wait until it rests, or cancel it first.")
+    # Its last turn's process may be on its way out, so that the turn still counts as running: it writes nothing any more.
+    waiting = [_bare(conn, session_id, None, task_id) for task_id in open_tasks(conn, session_id)]
+    batches = [finish(conn, task, [ev.done("canceled")], None) for task in waiting]
+    body = {"kind": ARCHIVED, "text": "The session is archived: it can be read, not continued."}
+    batches.append(append(conn, session_id, entries([Event("system", "progress", body, "system")], task_id=None, turn_id=None)))
+    conn.execute(_SET_SESSION, {"key": session_id, "status": "archived", "updated_at": now_us()})
+    return batches
 
 
 def abandoned(conn: Connection, owner: str) -> list[Claimed]:
