@@ -10,7 +10,7 @@ from tests.e2e.stage import Stage
 from tests.e2e.test_invisible import lines
 
 # The key is put together on its way into grep, so that the question is not what is found.
-PLACES = '/proc/[0-9]*/environ /proc/[0-9]*/cmdline "$HOME" . /run /tmp'
+PLACES = '/proc/*/environ /proc/*/cmdline "$HOME" . /run /tmp'
 LOOK = (
     f"printf '%s%s\\n' {KEY[:8]} {KEY[8:]} | grep -alrs -f - {PLACES} | wc -l; "
     "curl -sS -o answer -w '%{http_code}\\n' -x http://127.0.0.1:3128 http://denied.example/ && cat answer; "

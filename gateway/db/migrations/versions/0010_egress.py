@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008_egress"
-down_revision = "0007_limits"
+revision = "0010_egress"
+down_revision = "0009_sessions"
 
 
 def upgrade() -> None:
