@@ -77,9 +77,10 @@ def _relayed(socket: str) -> _Relayed:
 
 
 @cache
-def probe() -> str:
-    """Why no sandbox can be made here; "" where one can. Found out once."""
-    argv = [PROGRAM, *_ALONE, *_system(), "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh", "-c", "exit 0"]
+def probe(*, network: bool = True) -> str:
+    """Why no sandbox, with the machine's network or with none, can be made here; "" where one can. Found out once."""
+    alone = _ALONE if network else (*_ALONE, "--unshare-net")
+    argv = [PROGRAM, *alone, *_system(), "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh", "-c", "exit 0"]
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False)
     except FileNotFoundError:

@@ -39,19 +39,23 @@ class Proxy:
 
     async def serve(self, stream: anyio.abc.ByteStream) -> None:
         """Answer the one request of a connection; whatever comes of it, only this connection ends."""
-        incoming = Incoming(stream)
         async with stream:
-            with suppress(*_GONE):
-                try:
-                    await self._serve(incoming)
-                except (BadRequest, h11.RemoteProtocolError) as exc:
-                    await self._refuse(incoming, 400, str(exc))
-                except Denied as exc:
-                    await self._refuse(incoming, 403, str(exc))
-                except _FAILED as exc:
-                    await self._refuse(incoming, 502, f"The host could not be reached: {type(exc).__name__}.")
-                except Exception:
-                    log_.exception("egress_broken")
+            try:
+                await self._answer(Incoming(stream))
+            except _GONE:
+                return
+            except Exception:
+                log_.exception("egress_broken")
+
+    async def _answer(self, incoming: Incoming) -> None:
+        try:
+            await self._serve(incoming)
+        except (BadRequest, h11.RemoteProtocolError) as exc:
+            await self._refuse(incoming, 400, str(exc))
+        except Denied as exc:
+            await self._refuse(incoming, 403, str(exc))
+        except _FAILED as exc:
+            await self._refuse(incoming, 502, f"The host could not be reached: {type(exc).__name__}.")
 
     async def _refuse(self, incoming: Incoming, status: int, text: str) -> None:
         if not incoming.answered:

@@ -122,7 +122,7 @@ async def spawn(warden: Warden, launch: Launch, place: Place, placement: str, ta
 
 
 def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
-    if reason := sandbox.probe():
+    if reason := sandbox.probe(network=egress is None):
         raise LaunchError(errno.EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
     dirs = {"home": str(place.home), "work": str(place.work)}
     return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)

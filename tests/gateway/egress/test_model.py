@@ -73,15 +73,17 @@ async def test_the_key_is_put_on_outside_and_not_to_be_found_inside(
 
 
 async def test_a_provider_is_reached_over_tls_under_its_own_name(tmp_path: Path) -> None:
-    cert, key = certificate(tmp_path)
+    """Neither a certificate nobody vouches for nor one for another name is taken; the key is not sent then."""
+    cert, key = certificate(tmp_path, "localhost")
+    printed: list[str] = []
     with receiving(ssl_certfile=cert, ssl_keyfile=key) as receiver:
-        env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": receiver.url}
-        printed = []
-        for number, tls in enumerate([{}, {"tls": trusting(cert)}]):
-            async with boxed(tmp_path / str(number), profile=profiles()["claude"], env=env, **tls) as box:
+        named = receiver.url.replace("127.0.0.1", "localhost")
+        for url, tls in ((named, {}), (receiver.url, {"tls": trusting(cert)}), (named, {"tls": trusting(cert)})):
+            env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": url}
+            async with boxed(tmp_path / str(len(printed)), profile=profiles()["claude"], env=env, **tls) as box:
                 printed += await box.run("status(sys.argv[1])", ASK.format(path="/-/model/ok"))
-    assert [line.split()[1] for line in printed] == ["502", "502"]  # the certificate names another host than the address
-    assert receiver.got == []
+    assert [line.split()[1] for line in printed] == ["502", "502", "204"]
+    assert [got.headers["x-api-key"] for got in receiver.got] == [KEY]
 
 
 async def test_an_answer_streams(tmp_path: Path, receiver: Receiver) -> None:
