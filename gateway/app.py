@@ -9,6 +9,7 @@
       -> turns.worker            claims the turn under a new fence
       -> turns.runner            starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
                                  line it prints to the runtime's dialogue; events go to
+      -> egress.gate             where the agent has an egress policy: its only way out of its sandbox, proxy and all
       -> log.store.append        numbered and committed, then
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks

@@ -11,6 +11,8 @@ from adapters.registration import profiles
 from gateway.agents import Agents
 from gateway.db.engine import Database
 from gateway.deliver import outbox
+from gateway.deliver.guard import Guard
+from gateway.egress.gate import Gates
 from gateway.files.store import Disk
 from gateway.hints import Hints
 from gateway.log.store import Log
@@ -39,7 +41,8 @@ class Core:
         database = Database(settings.database)
         secrets = load_secrets(settings)
         agents, log, store = Agents(database, secrets), Log(database), Disk(settings.files_dir)
-        engine = Engine(log, settings, runtimes, agents.spec, store)
+        gates = Gates(Guard.allowing(settings.egress_private_hosts, setting="SWITCHBOARD_EGRESS_PRIVATE_HOSTS"))
+        engine = Engine(log, settings, runtimes, agents.spec, store, gates)
         log.within.append(outbox.enqueue)
         Hints(log, engine)
         return cls(settings, runtimes, database, secrets, agents, log, store, engine)

@@ -13,6 +13,7 @@ import anyio.abc
 from sqlalchemy import Connection
 
 from adapters.profile import Profile
+from gateway.egress.gate import Gates
 from gateway.errors import SwitchboardError
 from gateway.files import rows
 from gateway.files.store import Store
@@ -29,10 +30,17 @@ REMEMBERED = 10_000  # agent versions whose capabilities are kept
 
 class Engine:
     def __init__(
-        self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader, store: Store
+        self,
+        log: Log,
+        settings: Settings,
+        profiles: Mapping[str, Profile],
+        load_agent: AgentLoader,
+        store: Store,
+        gates: Gates,
     ) -> None:
         self.log, self.settings, self.profiles, self.load_agent, self.store = log, settings, profiles, load_agent, store
-        self.worker = Worker(log, settings, profiles, load_agent, store)
+        self.gates = gates
+        self.worker = Worker(log, settings, profiles, load_agent, store, gates)
         self._direct: dict[tuple[str, int], bool] = {}  # by agent and version
 
     async def accept(

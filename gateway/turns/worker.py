@@ -23,6 +23,7 @@ from adapters.launch.process import Warden, kill_leftovers
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.db.jobs import Operation
+from gateway.egress.gate import Gates
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.files.store import Store
 from gateway.log.store import Log
@@ -57,9 +58,16 @@ class _Held:
 
 class Worker:
     def __init__(
-        self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader, store: Store
+        self,
+        log: Log,
+        settings: Settings,
+        profiles: Mapping[str, Profile],
+        load_agent: AgentLoader,
+        store: Store,
+        gates: Gates,
     ) -> None:
-        self.log, self.settings, self.profiles, self.load_agent, self.store = log, settings, profiles, load_agent, store
+        self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
+        self.store, self.gates = store, gates
         self.name = new_id("wrk")
         self.warden = Warden()
         self._held: dict[str, _Held] = {}  # by turn
@@ -276,7 +284,7 @@ class Worker:
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         asked = await self._placed(asked)
-        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings, self.store)
+        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings, self.store, self.gates)
 
     async def _give_up(self, held: _Held) -> None:
         """Somebody else has the turn, or will: stop its process and say nothing."""

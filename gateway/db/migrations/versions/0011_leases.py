@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010_leases"
-down_revision = "0009_sessions"
+revision = "0011_leases"
+down_revision = "0010_egress"
 
 
 def upgrade() -> None:
