@@ -32,6 +32,7 @@ from gateway.log.rows import Position, Row
 from gateway.retention import segments
 from gateway.transfer import journal
 from gateway.transfer.lines import FORMAT, LOCAL, TABLES
+from gateway.turns.journals import JOURNAL
 from gateway.turns.queue import CONTEXT_ID
 from registry import repo
 
@@ -212,8 +213,7 @@ class Loader:
     def _settle(self, conn: Connection) -> None:
         self._check_mine(conn)
         session = {**self._session, "principal": self._whose.principal or self._session["principal"]}
-        if not self._has_journal:
-            session["native"] = {}  # nothing that a runtime could remember came along
+        session["native"] = {**session["native"], JOURNAL: None} if self._has_journal else {JOURNAL: ""}
         whose = {"session_id": session["id"], "agent_id": session["agent_id"], "principal": session["principal"]}
         for kind, rows in self._rows.items():
             _check_new(conn, kind, [row["id"] for row in rows])

@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-JOURNAL = "@journal"  # in a session's `native`, beside the runtimes' names
+# In a session's `native`, beside the runtimes' names: the last attempt's name ("": its journal is nowhere), and that the
+# runtime has lost its memory and did not say since that it has one.
+JOURNAL, LOST = "@journal", "@lost"
 PARTS = ("home", "work")
 # Written anew whenever they are missing.
 CACHES = frozenset({"home/tmp", "home/.cache", "home/.npm", "home/.bun", "home/Library/Caches"})
@@ -53,7 +55,7 @@ class Journals:
         """Have the journal here that the attempt `known` left, for the attempt `name`."""
         place = self.sessions / session_id
         seen = _lines(place / SEEN)
-        taken = Taken("here") if known is None or known in seen else self._restored(place, int(known))
+        taken = Taken("here") if known is None or known in seen else self._restored(place, int(known or 0))
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         names = [*(seen if taken.how == "here" else [known or ""]), name]
         _write(place / SEEN, "\n".join(names[-REMEMBERED:]))
@@ -74,9 +76,8 @@ class Journals:
         """Copy the journal, as an attempt left it, to where others can reach it."""
         if self.shared is None:
             return
-        folder = self.shared / session_id
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        old = self._copies(session_id)
+        old, folder = self._copies(session_id), self.shared / session_id
+        folder.mkdir(exist_ok=True, mode=0o700)
         new = folder / f".{secrets.token_hex(8)}"
         try:
             for part in PARTS:
@@ -93,10 +94,12 @@ class Journals:
                 shutil.rmtree(copy, ignore_errors=True)
 
     def _copies(self, session_id: str) -> list[Path]:
-        """The newest first."""
-        if self.shared is None or not (self.shared / session_id).is_dir():
+        """The newest first. Raises FileNotFoundError where the shared directory is not mounted."""
+        if self.shared is None:
             return []
-        found = [path for path in (self.shared / session_id).iterdir() if path.name.isdecimal()]
+        self.shared.stat()
+        folder = self.shared / session_id
+        found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
         return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 

@@ -32,9 +32,9 @@ from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
-from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, spawn, turn_of
 from gateway.turns.limits import Meter, Over
+from gateway.turns.memory import Begun, Memory
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
@@ -48,17 +48,18 @@ class Runner:
 
     def __init__(
         self,
-        turn: queue.Claimed,
+        begun: Begun,
         spec: AgentSpec,
-        asked: Asked,
         profile: Profile,
         log: Log,
         warden: Warden,
         settings: Settings,
         store: Store,
+        memory: Memory,
     ) -> None:
-        self.turn, self.spec, self.profile = turn, spec, profile
-        self.log, self.warden, self.settings = log, warden, settings
+        turn, asked = begun.turn, begun.asked
+        self.turn, self.spec, self.profile, self.notices = turn, spec, profile, begun.notices
+        self.log, self.warden, self.settings, self.memory = log, warden, settings, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
@@ -85,6 +86,7 @@ class Runner:
         await self._finish(last)
         await self._leave()
         await self.stop()
+        await self.memory.end(self.turn, self.native.all)
         await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
         self._report(last[-1], began)
 
@@ -142,6 +144,7 @@ class Runner:
             [
                 Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system"),
                 ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}"),
+                *self.notices,
             ]
         )
         async with anyio.create_task_group() as group:
@@ -318,7 +321,7 @@ class _Native:
     """What the runtime wants remembered of a session, kept beside what other runtimes wanted."""
 
     def __init__(self, native: dict[str, Any], runtime: str) -> None:
-        self._all, self._runtime, self._dirty = native, runtime, False
+        self._all, self._runtime, self._dirty = native, runtime, True  # the journal's name is always new
         self.mine: dict[str, Any] = dict(native.get(runtime) or {})
 
     def remember(self, **what: Any) -> None:
@@ -328,7 +331,11 @@ class _Native:
     def changed(self) -> dict[str, Any] | None:
         """The whole, if it has to be written again."""
         dirty, self._dirty = self._dirty, False
-        return {**self._all, self._runtime: dict(self.mine)} if dirty else None
+        return self.all if dirty else None
+
+    @property
+    def all(self) -> dict[str, Any]:
+        return {**self._all, self._runtime: dict(self.mine)}
 
 
 class _Stamp:

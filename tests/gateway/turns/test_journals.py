@@ -17,6 +17,7 @@ SESSION = "ses_1"
 
 
 def machine(tmp_path: Path, name: str, *, shared: bool = True) -> Journals:
+    (tmp_path / "shared").mkdir(exist_ok=True)
     return Journals(tmp_path / name, tmp_path / "shared" if shared else None)
 
 
