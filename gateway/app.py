@@ -16,6 +16,7 @@
       -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
                                  transaction of the event, what is sent is made from the log by a2a.push
 
+Scripts and browsers use the same sessions by sessions.routes, at /v1/sessions: create, send, read the log, cancel.
 Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
@@ -52,6 +53,7 @@ from gateway.agents import Agents, face_of
 from gateway.astray import astray
 from gateway.auth import oidc
 from gateway.auth.callers import Callers, Pepper, Rates
+from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
@@ -75,6 +77,10 @@ from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.owner.transfer import routes as transfer_routes
 from gateway.retention.keeper import Keeper
+from gateway.sessions.access import Gate
+from gateway.sessions.destinations import Hooks
+from gateway.sessions.routes import routes as session_routes
+from gateway.sessions.work import Sessions
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
@@ -106,6 +112,9 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
+    tokens = ClientTokens.load(settings.tokens_key_file, settings.client_token_seconds, settings.client_token_renewable_seconds)
+    hooks = Hooks(database, secrets, guard)
+    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens, admission.proxies), hooks, intake, links)
 
     async def engine_check() -> Check:
         alive = engine.warden.pid is not None
@@ -156,6 +165,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *discovery_routes(cards, agents, callers),
         *files_routes(download),
         *callers_routes(handler, admission, settings),
+        *session_routes(sessions),
         *owner_routes(owner, owner_key),
         *transfer_routes(owner, owner_key, store),
     ]

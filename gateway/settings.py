@@ -92,6 +92,15 @@ class Settings(BaseSettings):
     oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
+    client_token_seconds: float = Field(
+        900, ge=1, le=86400, description="How long a client token holds; it can be exchanged for a fresh one."
+    )
+    client_token_renewable_seconds: float = Field(
+        86400, ge=1, le=31_536_000, description="How long after the first one a client token can be exchanged."
+    )
+    cors_origins: str = Field(
+        "", description="Origins, between commas, whose pages may use the session API from a browser. `*`: all."
+    )
     default_agent: str = Field(
         "", description="Agent whose card stands at the root, /.well-known/agent-card.json. Default: none."
     )
@@ -125,6 +134,10 @@ class Settings(BaseSettings):
         return {"organization": organization, "url": self.provider_url or self.url} if organization else None
 
     @property
+    def allowed_origins(self) -> list[str]:
+        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
     def on_loopback(self) -> bool:
         return self.host in ("127.0.0.1", "::1", "localhost")
 
@@ -149,6 +162,10 @@ class Settings(BaseSettings):
     @property
     def callers_key_file(self) -> Path:
         return self.data_dir / "callers.key"
+
+    @property
+    def tokens_key_file(self) -> Path:
+        return self.data_dir / "tokens.key"
 
     @property
     def card_key_file(self) -> Path:
