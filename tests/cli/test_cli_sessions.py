@@ -257,19 +257,16 @@ def test_attach_survives_a_gateway_that_is_killed_and_tells_nothing_twice(tmp_pa
         assert json.loads(lines[-1])["type"] == "done"
 
 
-def test_ctrl_c_while_logs_follow_leaves(tmp_path: Path) -> None:
-    with gateway_process(tmp_path / "data") as gateway:
+async def test_ctrl_c_while_logs_follow_leaves(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data") as gateway:
+        session = await Api(gateway).finished("N=1")
 
-        async def create() -> str:
-            client = gateway.client()
-            session = await Api(client).finished("N=1")
-            await client.http.aclose()
-            return str(session["id"])
+        def follow() -> int:
+            following = at(gateway, tmp_path).start("sessions", "logs", session["id"], "--follow")
+            assert following.stdout is not None
+            following.stdout.readline()
+            following.send_signal(signal.SIGINT)
+            following.communicate(timeout=30)
+            return following.returncode
 
-        id = anyio.run(create)
-        following = at(gateway.client(), tmp_path).start("sessions", "logs", id, "--follow")
-        assert following.stdout is not None
-        following.stdout.readline()
-        following.send_signal(signal.SIGINT)
-        following.communicate(timeout=30)
-        assert following.returncode == 130
+        assert await anyio.to_thread.run_sync(follow) == 130
