@@ -9,6 +9,7 @@
       -> turns.engine (worker)   claims the turn under a new fence
       -> turns.runner            starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
                                  line it prints to the runtime's dialogue; events go to
+      -> egress.gate             where the agent has an egress policy: its only way out of its sandbox, proxy and all
       -> log.store.append        numbered and committed, then
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
@@ -61,6 +62,7 @@ from gateway.deliver import outbox
 from gateway.deliver.guard import Guard
 from gateway.deliver.sender import Sender
 from gateway.deliver.worker import Courier
+from gateway.egress.gate import Gates
 from gateway.errors import SwitchboardError
 from gateway.files.fetch import Fetcher
 from gateway.files.http import Download
@@ -100,7 +102,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     store, links = Disk(settings.files_dir), Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
-    engine = Engine(log, settings, runtimes, agents.spec, store)
+    gates = Gates(Guard.allowing(settings.egress_private_hosts, setting="SWITCHBOARD_EGRESS_PRIVATE_HOSTS"))
+    engine = Engine(log, settings, runtimes, agents.spec, store, gates)
     guard = Guard.allowing(settings.allow_private_hosts)
     tasks = Tasks(database, Shown(store, links, settings.inline_file_bytes))
     push = Push(log, tasks, secrets, guard)

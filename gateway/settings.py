@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         "",
         description="Hosts, addresses and CIDRs, between commas, that webhooks and files may be at though not public.",
     )
+    egress_private_hosts: str = Field(
+        "",
+        description="Hosts, addresses and CIDRs, between commas, that an egress policy may name though not public.",
+    )
     webhook_seconds: float = Field(15, gt=0, description="How long a webhook may take to answer.")
     webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
     webhook_backoff_seconds: float = Field(5, gt=0, description="Pause after the first failed try; it doubles, to an hour.")

@@ -97,9 +97,19 @@ class Keeper:
         taken, after, before = 0, (0, ""), now_us() - self._after_us
         while due := await self._database.read(lambda conn, after=after: _due(conn, before, after)):  # type: ignore[misc]
             for updated_at, session_id in due:
-                taken += await self.take(session_id)
+                taken += await self._taken(session_id)
                 after = updated_at, session_id
         return taken
+
+    async def _taken(self, session_id: str) -> bool:
+        """Take one session; one that is damaged keeps neither the others nor the gateway from their work."""
+        try:
+            return await self.take(session_id)
+        except (SwitchboardError, OSError):
+            raise
+        except Exception:
+            log_.exception("session_not_archived", session=session_id)
+            return False
 
     async def take(self, session_id: str) -> bool:
         """Take one session, if it is closed. Raises OSError where its file cannot be written."""
@@ -185,8 +195,9 @@ def _unpruned(conn: Connection) -> list[tuple[str, int]]:
 
 
 def _prune(conn: Connection, session_id: str, last: int) -> bool:
-    """Delete some of what the archive has; whether there may be more."""
-    chosen = select(_event.c.pos).where(_event.c.session_id == session_id, _event.c.seq <= last).limit(PRUNE_ROWS)
+    """Delete some of what the archive has, the oldest first; whether there may be more."""
+    mine = (_event.c.session_id == session_id, _event.c.seq <= last)
+    chosen = select(_event.c.pos).where(*mine).order_by(_event.c.seq, _event.c.sub).limit(PRUNE_ROWS)
     if conn.execute(delete(_event).where(_event.c.pos.in_(chosen))).rowcount == PRUNE_ROWS:
         return True
     done = (_archive.c.session_id == session_id, _archive.c.last_seq <= last, _archive.c.pruned_at.is_(None))

@@ -18,6 +18,7 @@ from adapters.events import ErrorCategory
 from adapters.launch.process import Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
+from gateway.egress.gate import Gates
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.files import rows
 from gateway.files.store import Store
@@ -51,9 +52,15 @@ class _Running:
 
 class Engine:
     def __init__(
-        self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader, store: Store
+        self,
+        log: Log,
+        settings: Settings,
+        profiles: Mapping[str, Profile],
+        load_agent: AgentLoader,
+        store: Store,
+        gates: Gates,
     ) -> None:
-        self.store = store
+        self.store, self.gates = store, gates
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.owner = new_id("wrk")
         self.warden = Warden()
@@ -260,7 +267,7 @@ class Engine:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         begun = await self.memory.begin(turn, asked, spec)
         begun = replace(begun, asked=await self._placed(begun.asked))
-        return Runner(begun, spec, profile, self.log, self.warden, self.settings, self.store, self.memory)
+        return Runner(begun, spec, profile, self.log, self.warden, self.settings, self.store, self.gates, self.memory)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:

@@ -72,27 +72,27 @@ def turn_of(spec: AgentSpec, profile: Profile, place: Place, asked: Asked, nativ
     )
 
 
-def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn: Turn) -> Launch:
-    """How to start the process. Raises LaunchError where the runtime is not to be found.
+def variables(spec: AgentSpec, profile: Profile) -> dict[str, str]:
+    """Those the profile names come from the agent first, then from the gateway; the agent's others are the owner's own."""
+    return {**{name: os.environ[name] for name in profile.all_env_names() if name in os.environ}, **spec.env}
 
-    Variables the profile names come from the agent first, then from the gateway; the agent's other variables are the
-    owner's own and go along.
-    """
+
+def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn: Turn, env: Mapping[str, str]) -> Launch:
+    """How to start the process. Raises LaunchError where the runtime is not to be found."""
     if mode.launch is None:
         raise LaunchError(errno.EINVAL, f"Mode {mode.name!r} of runtime {spec.runtime!r} can only be replayed.")
-    given = {name: os.environ[name] for name in profile.all_env_names() if name in os.environ}
     plan = Plan(
         executable=_executable(spec, profile),
         home=str(place.home),
         turn=turn,
         provider=model_of(spec, profile)[0],
-        env={**given, **spec.env},
+        env=env,
         command=spec.command,
         max_turns=spec.limits.get("max_turns"),
         is_root=os.geteuid() == 0,
     )
     launch = mode.launch(plan)
-    return replace(launch, env={**spec.env, **launch.env})
+    return replace(launch, env={**env, **launch.env})
 
 
 def _executable(spec: AgentSpec, profile: Profile) -> str:
@@ -108,20 +108,21 @@ def _executable(spec: AgentSpec, profile: Profile) -> str:
     return found
 
 
-async def spawn(warden: Warden, launch: Launch, place: Place, placement: str, tag: str) -> Process:
-    """Write the runtime's files and start it where it belongs. Raises LaunchError, OSError."""
+async def spawn(warden: Warden, launch: Launch, place: Place, placement: str, tag: str, egress: Path | None = None) -> Process:
+    """Write the runtime's files and start it where it belongs; `egress` is its only way out. Raises LaunchError, OSError."""
     env = child_env(str(place.home), launch.env)
 
     def prepare() -> list[str]:
         place.make()
         write_files(str(place.home), launch.files)
-        return _sandboxed(launch, place, env["PATH"]) if placement == "sandboxed" else list(launch.argv)
+        return _sandboxed(launch, place, env["PATH"], egress) if placement == "sandboxed" else list(launch.argv)
 
     argv = await anyio.to_thread.run_sync(prepare)
     return await warden.spawn(argv, env=env, cwd=str(place.work), tag=tag)
 
 
-def _sandboxed(launch: Launch, place: Place, path: str) -> list[str]:
-    if reason := sandbox.probe():
+def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
+    if reason := sandbox.probe(network=egress is None):
         raise LaunchError(errno.EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
-    return sandbox.wrapped(launch.argv, home=str(place.home), work=str(place.work), path=path, sees=launch.sees)
+    dirs = {"home": str(place.home), "work": str(place.work)}
+    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)

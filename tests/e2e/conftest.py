@@ -66,6 +66,8 @@ async def _agents(stage: Stage) -> None:
             made = {"runtime": leg.runtime, "model": leg.model}
             await client.owner("agent.create", name=leg.agent, **made, env=leg.env(stage.model.url))
             await client.owner("agent.create", name=leg.boxed, **made, env=leg.env(stage.model.url), placement="sandboxed")
+            way = {"placement": "sandboxed", "egress": ["allowed.example"]}
+            await client.owner("agent.create", name=leg.gated, **made, **way, env=leg.env(stage.model.url))
             await client.owner("agent.create", name=f"{leg.agent}-keyless", **made, env=leg.env(stage.model.url, key=False))
 
 

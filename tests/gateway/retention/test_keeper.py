@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from gateway.log import snapshot
+from gateway.log.models import EventRow
+from gateway.log.rows import Position
 from gateway.retention import keeper, segments
 from gateway.retention.keeper import _piece, pieces, raise_floor
 from tests.gateway.retention.archives import Stage, keeping
 from tests.support import Client, Json, streamed_text, text_of
+
+_event = EventRow.__table__  # type: ignore[attr-defined]
 
 
 async def resumed(client: Client, task_id: str, last: str) -> list[Any]:
@@ -142,6 +148,28 @@ async def test_killed_anywhere_on_the_way_nothing_is_lost_or_repeated(
         assert {row.seq for row in await stage.rows(session_id)} == {last}
 
 
+async def test_while_a_log_is_pruned_readers_get_the_snapshot_and_what_follows_it(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[INV-2]"""
+    monkeypatch.setattr(keeper, "PRUNE_ROWS", 1)
+    async with keeping(tmp_path) as stage:
+        session_id = (await stage.send("N=5 TOOLS=1"))["contextId"]
+        before = await stage.rows(session_id)
+        await stage.keeper._freeze(session_id)
+        piece = await stage.database.read(lambda conn: _piece(conn, session_id))
+        assert piece is not None
+        assert await stage.database.write(lambda conn: raise_floor(conn, piece))
+        expected = [(piece.last, "snapshot"), *[(row.seq, row.type) for row in before if row.seq > piece.last]]
+        for left in range(sum(row.seq <= piece.last for row in before) - 1, 0, -1):
+            assert await stage.database.write(lambda conn: keeper._prune(conn, session_id, piece.last))
+            assert await stage.rows(session_id) == before[-left - len(expected) + 1 :]
+            told = await stage.client.events(session_id)
+            assert [(event["seq"], event["type"]) for event in told] == expected
+            page = await stage.database.read(lambda conn: snapshot.page(conn, session_id, Position(0), 1000))
+            assert [(row.seq, row.type) for row in page] == expected
+
+
 async def test_a_session_that_goes_on_meanwhile_keeps_its_log(tmp_path: Path) -> None:
     async with keeping(tmp_path) as stage:
         task = await stage.send("N=2")
@@ -154,6 +182,16 @@ async def test_a_session_that_goes_on_meanwhile_keeps_its_log(tmp_path: Path) ->
         assert not await stage.database.write(lambda conn: raise_floor(conn, piece))
         rows = await stage.rows(session_id)
         assert [row.seq for row in rows if not row.sub] == list(range(1, rows[-1].seq + 1))
+
+
+async def test_a_damaged_session_keeps_no_other_from_the_archive(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as stage:
+        damaged, whole = [(await stage.send("N=1"))["contextId"] for _ in range(2)]
+        spoil = update(_event).where(_event.c.session_id == damaged, _event.c.type == "chunk").values(body="{")
+        await stage.database.write(lambda conn: conn.execute(spoil).close())
+        assert await stage.keeper.sweep() == 1
+        assert {row.type for row in await stage.rows(whole)} == {"done"}
+        assert await stage.keeper.sweep() == 0
 
 
 async def test_a_damaged_file_is_said_and_a_missing_directory_is_made(tmp_path: Path) -> None:
