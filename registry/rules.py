@@ -95,6 +95,8 @@ LIMITS: dict[str, Limit] = {
     "session_turns": Limit("Turns of a session."),
     "session_tokens": Limit("Tokens of all turns of a session."),
     "session_cost_usd": Limit("Cost of all turns of a session.", whole=False),
+    "running_turns": Limit("Turns of the agent that run at the same time.", agent=True),
+    "caller_sessions": Limit("Sessions a caller may have of the agent, archived ones left out.", agent=True),
 }
 _RESERVED_NAMES = """
     admin agent agents api card chat console default directory doctor health healthz live me metrics models new none

@@ -4,9 +4,9 @@
                           -> pending again, later      (a failed try)
                           -> dead                      (the last try failed; an owner can have it sent again)
 
-A claim is a lease: `next_at` is when it ends, so a row whose gateway died is simply due again. `attempts` is the
-lease's fence: whoever settles names the attempt it made. A destination's rows go out one at a time in the order of
-`pos`; a dead one no longer holds up those behind it.
+A claim is a lease: `next_at` is when it ends, by the database's clock, so a row whose gateway died is simply due again.
+`attempts` is the lease's fence: whoever settles names the attempt it made. A destination's rows go out one at a time in
+the order of `pos`; a dead one no longer holds up those behind it.
 
 A task's push config is told parts of single events; a session's webhook is told runs of events. While nobody has taken
 a run out to be sent it grows, up to `ROOM`: whoever is slow gets more in one request, never a queue of small ones. From
@@ -24,7 +24,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.orm import aliased
 
-from gateway.clock import new_id, now_us
+from gateway.clock import new_id
+from gateway.db.clock import clock
 from gateway.deliver.destinations import LEVELS
 from gateway.deliver.models import Destination, Outbox
 from gateway.errors import Conflict, NotFound
@@ -143,7 +144,7 @@ def _parts(row: Row) -> tuple[str, ...]:
 
 def _new(config_id: str, row: Row, part: str) -> dict[str, object]:
     about = {"session_id": row.session_id, "task_id": row.task_id, "seq": row.seq, "upto": None, "room": None, "part": part}
-    start = {"state": "pending", "attempts": 0, "last_error": "", "next_at": row.created_at, "created_at": row.created_at}
+    start = {"state": "pending", "attempts": 0, "last_error": "", "next_at": 0, "created_at": row.created_at}
     return {"id": new_id("dlv"), "config_id": config_id, **about, **start}
 
 
@@ -153,7 +154,7 @@ def claim(conn: Connection, limit: int, lease_us: int, running: Mapping[str, int
     Several gateways may ask at once: each passes over what another one is taking (SQLite has one writer anyway).
     `running` says how many each receiver has on their way already; none gets more than its `share`.
     """
-    now = now_us()
+    now = clock(conn)
     busy = [origin for origin, count in running.items() if count >= share]
     due = (_outbox.c.state.in_(OPEN), _outbox.c.next_at <= now, ~_BLOCKED, _config.c.origin.not_in(busy))
     joined = _outbox.join(_config, _config.c.id == _outbox.c.config_id)
@@ -190,10 +191,11 @@ def probe(conn: Connection, config_id: str) -> Due:
 
 
 def next_due(conn: Connection) -> int | None:
-    """When the next delivery that waits for its time becomes due."""
-    waits = (_outbox.c.state.in_(OPEN), _outbox.c.next_at > now_us())
+    """Microseconds until the next delivery that waits for its time becomes due."""
+    now = clock(conn)
+    waits = (_outbox.c.state.in_(OPEN), _outbox.c.next_at > now)
     found: int | None = conn.execute(select(func.min(_outbox.c.next_at)).where(*waits)).scalar()
-    return found
+    return None if found is None else found - now
 
 
 def _held(due: Due) -> tuple[ColumnElement[bool], ...]:
@@ -201,20 +203,20 @@ def _held(due: Due) -> tuple[ColumnElement[bool], ...]:
 
 
 def delivered(conn: Connection, due: Due) -> None:
-    done = {"state": "delivered", "settled_at": now_us(), "last_error": ""}
+    done = {"state": "delivered", "settled_at": clock(conn), "last_error": ""}
     conn.execute(update(_outbox).where(*_held(due)).values(done))
 
 
 def failed(conn: Connection, due: Due, error: str, again_us: int | None) -> None:
     """Another try in `again_us`, or none."""
-    now = now_us()
+    now = clock(conn)
     state = {"state": "dead", "settled_at": now} if again_us is None else {"state": "pending", "next_at": now + again_us}
     conn.execute(update(_outbox).where(*_held(due)).values(last_error=error, **state))
 
 
 def put_back(conn: Connection, due: Due) -> None:
     """Nothing came of the try: the gateway stops."""
-    conn.execute(update(_outbox).where(*_held(due)).values(state="pending", attempts=due.attempts - 1, next_at=now_us()))
+    conn.execute(update(_outbox).where(*_held(due)).values(state="pending", attempts=due.attempts - 1, next_at=clock(conn)))
 
 
 def drop(conn: Connection, due: Due) -> None:
@@ -229,13 +231,13 @@ def redeliver(conn: Connection, id: str) -> None:
         raise NotFound(f"There is no delivery {id[:80]!r}.", "See: switchboard webhooks deliveries")
     if state == "delivering":
         raise Conflict(f"Delivery {id!r} is being delivered now.", "Wait for what comes of it.")
-    again = {"state": "pending", "attempts": 0, "next_at": now_us(), "settled_at": None}
+    again = {"state": "pending", "attempts": 0, "next_at": clock(conn), "settled_at": None}
     conn.execute(update(_outbox).where(_outbox.c.id == id).values(again))
 
 
-def forget(conn: Connection, before_us: int, limit: int) -> int:
-    """Remove deliveries that succeeded long ago; answers how many."""
-    old = (_outbox.c.state == "delivered", _outbox.c.settled_at < before_us)
+def forget(conn: Connection, age_us: int, limit: int) -> int:
+    """Remove deliveries that succeeded so long ago; answers how many."""
+    old = (_outbox.c.state == "delivered", _outbox.c.settled_at < clock(conn) - age_us)
     chosen = select(_outbox.c.pos).where(*old).limit(limit)
     return int(conn.execute(delete(_outbox).where(_outbox.c.pos.in_(chosen))).rowcount)
 

@@ -2,7 +2,7 @@
 
 One delivery of a destination at a time, a quarter of all at most to one receiver, `webhook_concurrency` in all. A try that
 fails is made again after a while that doubles, up to `webhook_attempts`; then the delivery is dead and an owner's
-business. Every try has the same `webhook-id`.
+business. Every try has the same `webhook-id`. Any number of gateways may share an outbox.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import anyio
 import anyio.abc
 import structlog
 
-from gateway.clock import now_us
 from gateway.db.engine import Database
 from gateway.deliver import outbox
 from gateway.deliver.envelope import envelope, headers, ping
@@ -92,7 +91,7 @@ class Courier:
         if free <= 0:
             return 0
         share, running = max(1, self._settings.webhook_concurrency // 4), dict(self._running)
-        taken = await self._database.write(lambda conn: outbox.claim(conn, free, self._lease_us, running, share))
+        taken = await self._database.write(lambda conn: outbox.claim(conn, free, self._lease_us, running, share), beside=True)
         for due in taken:
             self._running[due.origin] += 1
             group.start_soon(self._deliver, due)
@@ -102,10 +101,10 @@ class Courier:
         """Tidy up now and then; how long there is nothing to do."""
         if time.monotonic() > self._tidied + TIDY_SECONDS:
             self._tidied = time.monotonic()
-            before = now_us() - round(KEEP_SECONDS * 1e6)
-            await self._database.write(lambda conn: outbox.forget(conn, before, TIDY_ROWS))
+            age = round(KEEP_SECONDS * 1e6)
+            await self._database.write(lambda conn: outbox.forget(conn, age, TIDY_ROWS))
         due = await self._database.read(outbox.next_due)
-        return POLL_SECONDS if due is None else min(max((due - now_us()) / 1e6, 0.001), POLL_SECONDS)
+        return POLL_SECONDS if due is None else min(max(due / 1e6, 0.001), POLL_SECONDS)
 
     async def _deliver(self, due: Due) -> None:
         try:
@@ -162,6 +161,6 @@ class Courier:
     async def _note(self, op: Callable[..., None], due: Due) -> None:
         """If the database refuses, the lease runs out and the delivery is made once more, with the same id."""
         try:
-            await self._database.write(op)
+            await self._database.write(op, beside=True)
         except SwitchboardError as exc:
             log_.error("delivery_not_noted", delivery=due.id, error=exc.message)

@@ -17,6 +17,11 @@ ANSWERED = "answered"  # the state of a task whose whole answer was a message: f
 _POS = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only INTEGER PRIMARY KEY by itself
 
 
+def _where(sql: str) -> dict[str, Any]:
+    """Of a partial index, on both databases."""
+    return {"sqlite_where": text(sql), "postgresql_where": text(sql)}
+
+
 class Session(SQLModel, table=True):
     """The durable unit of an agent at work. It is the A2A context."""
 
@@ -91,6 +96,12 @@ class Turn(SQLModel, table=True):
     started_at: int | None = Field(default=None, sa_column=Column(BigInteger))
     ended_at: int | None = Field(default=None, sa_column=Column(BigInteger))
     digest: str | None = Field(default=None, index=True)  # of the request that asked for it
+    # Whose turn is next: see gateway.turns.fair.
+    agent_id: str | None = None
+    principal: str | None = None
+    round: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    aside: str | None = None  # what it waits for: session, agent
+    settled: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
 
     __table_args__ = (
         Index(
@@ -102,7 +113,14 @@ class Turn(SQLModel, table=True):
         ),
         Index("ux_turn_ordinal", "session_id", "ordinal", unique=True),
         Index("ix_turn_state", "state", "queued_at"),
-        Index("ix_turn_steers", "steers", sqlite_where=text("steers IS NOT NULL"), postgresql_where=text("steers IS NOT NULL")),
+        Index("ix_turn_next", "round", "queued_at", **_where("state = 'queued' AND aside IS NULL")),
+        Index("ix_turn_waiting", "session_id", "ordinal", **_where("state = 'queued'")),
+        Index("ix_turn_round", "state", "round"),
+        Index("ix_turn_flow", "agent_id", "principal", "round"),
+        Index("ix_turn_aside", "agent_id", "aside", "round", **_where("state = 'queued'")),
+        Index("ix_turn_running", "agent_id", **_where("state = 'running'")),
+        Index("ix_turn_unsettled", "id", **_where("state = 'ended' AND settled = false")),
+        Index("ix_turn_steers", "steers", **_where("steers IS NOT NULL")),
     )
 
 

@@ -78,7 +78,7 @@ def _delivery(row: RowMapping) -> dict[str, Any]:
         "upto": row["upto"] or row["seq"],
         "part": row["part"],
         "created_at": iso(row["created_at"]),
-        "next_at": iso(row["next_at"]) if row["state"] == "pending" else None,
+        "next_at": iso(row["next_at"]) if row["state"] == "pending" and row["next_at"] else None,
         "settled_at": iso(row["settled_at"]) if row["settled_at"] else None,
         "error": row["last_error"] or None,
     }

@@ -30,7 +30,7 @@ from gateway.deliver.models import Outbox
 from gateway.errors import SwitchboardError
 from gateway.log.models import EventRow, Session, Task, Turn
 from gateway.log.rows import Position, Row
-from gateway.log.store import read
+from gateway.log.store import locked, read
 from gateway.retention import segments
 from gateway.retention.models import Archived
 from gateway.retention.usage import Usage
@@ -165,6 +165,7 @@ def _piece(conn: Connection, session_id: str) -> Piece | None:
 
 def raise_floor(conn: Connection, piece: Piece) -> bool:
     """The moment from which a piece is in the archive; False if something has happened to the session meanwhile."""
+    locked(conn, piece.session_id)
     same = (_session.c.id == piece.session_id, _session.c.floor_seq == piece.floor, _session.c.updated_at == piece.updated_at)
     unkept = select(_task.c.id).where(_task.c.session_id == piece.session_id, _task.c.snapshot.is_(None))
     if conn.execute(unkept).first() is not None:

@@ -20,6 +20,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, select, updat
 from gateway.clock import now_us
 from gateway.errors import Conflict, NotFound
 from gateway.log.models import Session, Turn
+from gateway.log.store import locked
 from gateway.turns.spec import Inbound
 
 _session, _turn = Session.__table__.c, Turn.__table__.c  # type: ignore[attr-defined]
@@ -30,7 +31,7 @@ _WAITING = select(_turn.steers, _turn.id).where(_turn.steers.in_(_IDS), _turn.st
 _JOIN = (
     update(Turn)
     .where(_turn.id == bindparam("key"), _turn.steers == bindparam("into"), _turn.state == "queued")
-    .values(state="ended", yield_reason="steered", ended_at=bindparam("at"))
+    .values(state="ended", yield_reason="steered", ended_at=bindparam("at"), round=0)
 )
 _RUNS = (_turn.state == "running", _turn.yield_reason.is_(None))
 
@@ -52,6 +53,7 @@ def asked(conn: Connection, turn_ids: Sequence[str]) -> Orders:
 
 def interrupt(conn: Connection, session_id: str) -> str | None:
     """Ask the turn that runs in a session to stop. Answers its id; None if none runs."""
+    locked(conn, session_id)
     found = conn.execute(select(_turn.id).where(_turn.session_id == session_id, *_RUNS)).scalar()
     if found is not None:
         conn.execute(update(Turn).where(_turn.id == found).values(interrupt_requested=True))

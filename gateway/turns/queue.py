@@ -16,10 +16,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, exists, func, insert, literal_column, select, union_all, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, literal_column, select, union_all, update
 
 from adapters import events as ev
 from adapters.events import ErrorCategory, Event
@@ -28,7 +28,7 @@ from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries, locked
-from gateway.turns import orders
+from gateway.turns import fair, orders
 from gateway.turns.limits import added
 from gateway.turns.spec import Inbound
 
@@ -78,12 +78,6 @@ _MESSAGES = (
     .where(_event.c.turn_id.in_(_OF_TURN), _event.c.type == literal_column("'message'"))  # a literal, for the partial index
     .order_by(_event.c.seq)
 )
-_other = aliased(_turn)
-_BLOCKED = exists().where(
-    _other.c.session_id == _turn.c.session_id,
-    (_other.c.state == "running") | ((_other.c.state == "queued") & (_other.c.ordinal < _turn.c.ordinal)),
-)
-_CLAIMABLE = select(_turn).where(_turn.c.state == "queued", ~_BLOCKED).order_by(_turn.c.queued_at).limit(bindparam("most"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +129,8 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     ordinal = 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
     row |= {"digest": new.digest, "steers": running.id if running else None, "interrupt_requested": False}
-    conn.execute(_ADD_TURN, {**row, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
+    row |= {"agent_id": agent_id, "principal": principal, "round": fair.round_of(conn, agent_id, principal)}
+    conn.execute(_ADD_TURN, {**row, "settled": False, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
     return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"], new.direct)
 
@@ -176,6 +171,7 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
             raise NotFound(f"Context {context_id!r} was not found.")
         if not CONTEXT_ID.fullmatch(context_id):
             raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
+    fair.check_sessions(conn, agent_id, principal)
     session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
     row |= {"limits": dict(new.limits) or None}
@@ -190,8 +186,8 @@ def version_of(conn: Connection, session_id: str | None) -> int | None:
 
 
 def claim(conn: Connection, owner: str, limit: int) -> list[Claimed]:
-    """Take up to `limit` queued turns, oldest first, none of a session that has one running."""
-    return [_begin(conn, _take(conn, row, owner)) for row in conn.execute(_CLAIMABLE, {"most": limit}).all()]
+    """Take up to `limit` queued turns, as `fair` has them, none of a session that has one running."""
+    return [_begin(conn, _take(conn, row, owner)) for row in islice(fair.next_turns(conn), limit)]
 
 
 def _begin(conn: Connection, turn: Claimed) -> Claimed:
@@ -262,7 +258,8 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     rests = {"state": "working" if more else state, "snapshot": None, "snapshot_seq": batch.after.seq, "updated_at": now}
     conn.execute(_SET_TASK, {"key": turn.task_id, **rests})
     if queued and not more:
-        conn.execute(_DROP_QUEUED_OF_TASK, {"key": turn.task_id, "state": "ended", "yield_reason": "canceled", "ended_at": now})
+        dropped = {"state": "ended", "yield_reason": "canceled", "ended_at": now, "round": 0}
+        conn.execute(_DROP_QUEUED_OF_TASK, {"key": turn.task_id, **dropped})
     states = set(conn.execute(_OTHER_STATES, {"key": turn.session_id, "turn_id": turn.id}).scalars())
     status = next((one for one in ("running", "queued") if one in states), _SESSION_STATUS.get(state, "idle"))
     conn.execute(_SET_SESSION, {"key": turn.session_id, "status": status, "updated_at": now})

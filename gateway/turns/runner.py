@@ -259,8 +259,6 @@ class Runner:
         said = f"no output for too long ({time.monotonic() - self._output_at:.3g} s)"
         if self.dialogue.asked:
             return f"{said}: it waits for a permission or an answer ({self.dialogue.asked})"
-        if self.process is not None and self.process.has_ended:
-            return f"{said}: its process is gone and gave no result"
         tools = ", ".join(self.dialogue.open_tools)
         return f"{said} while a tool runs ({tools})" if tools else said
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from adapters.events import Event, artifact, ask, chunk, done, notice, tool_start
@@ -73,16 +73,21 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    settings = Settings(data_dir=tmp_path, webhook_backoff_seconds=0.01, webhook_seconds=5)
+async def stage(tmp_path: Path, database_url: str) -> AsyncIterator[Stage]:
+    async with staged(tmp_path, database_url) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def staged(tmp_path: Path, database_url: str) -> AsyncIterator[Stage]:
+    settings = Settings(data_dir=tmp_path, database_url=database_url, webhook_backoff_seconds=0.01, webhook_seconds=5)
     database, secrets = Database(settings.database), Secrets.load(tmp_path / "secrets.key")
     await database.start()
-    log = Log(database)
+    log, store = Log(database), Disk(settings.files_dir)
 
     async def no_push(_: outbox.Due) -> bytes | None:
         return None
 
-    store = Disk(settings.files_dir)
     files = Shown(store, Links("http://gateway.test", b"key"), inline=10)
     courier = Courier(database, settings, secrets, Sender(GUARD, 5), files, no_push)
     log.within.append(outbox.enqueue)
@@ -100,6 +105,31 @@ async def delivering(stage: Stage) -> AsyncIterator[None]:
             await group.start(stage.courier.run)
             yield
             group.cancel_scope.cancel()
+
+
+async def test_couriers_of_several_gateways_share_an_outbox(tmp_path: Path, database_url: str, receiver: Receiver) -> None:
+    """Each event goes out once, and in order; what one of them has taken and never settles another one takes over."""
+    async with staged(tmp_path, database_url) as one, staged(tmp_path, database_url) as two:
+        ids = [await one.hook(f"{receiver.url}/ok?{number}") for number in range(3)]
+        other = Stage(two.log, two.secrets, two.courier, one.task, two.store)
+        await one.happen(chunk("taken by a third one that dies"))
+        dead = await one.log.database.write(lambda conn: outbox.claim(conn, 1, 60_000_000, {}, 10))
+        async with delivering(one), delivering(two):
+            for number in range(40):
+                await (one if number % 2 else other).happen(chunk(f"{number}"), ask(f"{number}?"))
+            await receiver.until(lambda: all(len(of(receiver, id)) == 81 for id in ids if id != dead[0].config_id))
+            assert of(receiver, dead[0].config_id) == []
+            over = update(_outbox).where(_outbox.c.pos == dead[0].pos).values(next_at=0)
+            await one.log.database.write(lambda conn: conn.execute(over).close())
+            await receiver.until(lambda: len(of(receiver, dead[0].config_id)) == 81)
+    assert len({got.id for got in receiver.got}) == len(receiver.got)
+    assert all(of(receiver, id) == list(range(2, 83)) for id in ids)
+
+
+def of(receiver: Receiver, id: str) -> list[int]:
+    """The numbers of the events a webhook was told, as they came."""
+    told = [got.json["data"] for got in receiver.got]
+    return [event["seq"] for data in told if data["destination"] == id for event in data["events"]]
 
 
 def told(receiver: Receiver, path: str = "/ok") -> list[dict[str, Any]]:

@@ -28,8 +28,8 @@ _outbox = Outbox.__table__  # type: ignore[attr-defined]
 
 
 @pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[Log]:
-    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+async def log(database_url: str) -> AsyncIterator[Log]:
+    database = Database(database_url)
     await database.start()
     log = Log(database)
     log.within.append(outbox.enqueue)
@@ -150,8 +150,8 @@ async def test_what_was_delivered_long_ago_is_forgotten(log: Log, tmp_path: Path
     await end(log, await task_of(log, tmp_path, "a"))
     (first,) = await claim(log)
     await log.database.write(lambda conn: outbox.delivered(conn, first))
-    assert await log.database.write(lambda conn: outbox.forget(conn, 0, 100)) == 0
-    assert await log.database.write(lambda conn: outbox.forget(conn, 2**62, 100)) == 1
+    assert await log.database.write(lambda conn: outbox.forget(conn, 60_000_000, 100)) == 0
+    assert await log.database.write(lambda conn: outbox.forget(conn, -60_000_000, 100)) == 1
     assert await states(log) == [("statusUpdate", "pending", 0)]
 
 

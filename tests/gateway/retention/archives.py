@@ -55,10 +55,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def keeping(data_dir: Path) -> AsyncIterator[Stage]:
-    settings = Settings(data_dir=data_dir, retention_days=NOW)
+async def keeping(data_dir: Path, **more: Any) -> AsyncIterator[Stage]:
+    settings = Settings(data_dir=data_dir, retention_days=NOW, **more)
     with anyio.fail_after(60):
-        async with serving(data_dir) as client:
+        async with serving(data_dir, **more) as client:
             database = Database(settings.database)
             await database.start()
             try:

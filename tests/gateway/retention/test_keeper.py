@@ -33,7 +33,7 @@ async def listed(client: Client) -> list[Json]:
     return sessions
 
 
-async def test_a_closed_session_is_in_the_archive_but_for_how_it_ended(tmp_path: Path) -> None:
+async def test_a_closed_session_is_in_the_archive_but_for_how_it_ended(tmp_path: Path, database_url: str) -> None:
     async with keeping(tmp_path) as stage:
         client = stage.client
         task = await stage.send("N=4 TOOLS=1")
@@ -53,7 +53,7 @@ async def test_a_closed_session_is_in_the_archive_but_for_how_it_ended(tmp_path:
         assert await stage.keeper.sweep() == 0
 
 
-async def test_reading_below_the_floor_gives_a_snapshot_and_then_what_follows(tmp_path: Path) -> None:
+async def test_reading_below_the_floor_gives_a_snapshot_and_then_what_follows(tmp_path: Path, database_url: str) -> None:
     async with keeping(tmp_path) as stage:
         client = stage.client
         first = await stage.send("N=2")
@@ -112,7 +112,7 @@ async def test_what_is_not_closed_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("killed_after", ["freeze", "write", "raise", "half a prune"])
 async def test_killed_anywhere_on_the_way_nothing_is_lost_or_repeated(
-    tmp_path: Path, killed_after: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: str, killed_after: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next keeper does the rest, whatever was written between them."""
     monkeypatch.setattr(keeper, "PRUNE_ROWS", 3)

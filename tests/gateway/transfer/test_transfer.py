@@ -49,8 +49,9 @@ async def everything(stage: Stage, task_id: str, session_id: str) -> list[Any]:
     return [shown, await stage.rows(session_id), [frame async for frame in frames], listed["result"]["tasks"]]
 
 
-async def test_a_session_moved_to_another_installation_replays_identically(tmp_path: Path) -> None:
-    async with keeping(tmp_path / "a") as here, keeping(tmp_path / "b") as there:
+async def test_a_session_moved_to_another_installation_replays_identically(tmp_path: Path, database_url: str) -> None:
+    plain = f"sqlite:///{tmp_path / 'a.db'}"
+    async with keeping(tmp_path / "a", database_url=plain) as here, keeping(tmp_path / "b", database_url=database_url) as there:
         task = await here.send("N=4 TOOLS=1 Grüße")
         await here.send("N=2", contextId=task["contextId"])
         before = await everything(here, task["id"], task["contextId"])

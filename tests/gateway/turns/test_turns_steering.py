@@ -31,6 +31,8 @@ from tests.gateway.turns.calls import (
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Client, Json, serving, text_of
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 
 @asynccontextmanager
 async def speaking(tmp_path: Path, *lines: Any, **settings: Any) -> AsyncIterator[tuple[Client, Call]]:

@@ -1,0 +1,113 @@
+"""Whose turn is next: fair among agents and callers, at a cost that does not grow with what waits.
+
+Every waiting turn has a `round`, given when it is queued: the round of the turn that was begun last, or the one after the
+last of its own agent and caller, whichever is later. The lowest round is next, within it the oldest. So a burst of one
+caller at one agent takes one place in each round, and whoever comes later waits behind one turn of it, not behind all.
+
+A turn that cannot begin, because its session or its agent has no room, is put aside (`aside`) when it is first met and not
+looked at again until a turn has ended that may have made room for it: each ended turn is looked at once (`settled`).
+All of it happens inside a claim, so that whatever ends a turn need know nothing of it. A session is locked before a turn of
+it is changed: who works beside holds one session and waits for its turns only, so nobody waits in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, bindparam, exists, func, literal_column, select, update
+
+from gateway.errors import RateLimited
+from gateway.log.models import Session, Turn
+from gateway.log.store import locked
+from registry.models import Agent, AgentVersion
+
+SESSION_RETRY_SECONDS = 60
+ROOM = 2  # turns of an agent that are looked at again when one has ended: one more, should it be allowed more by now
+
+_T = Turn.__table__  # type: ignore[attr-defined]
+_turn, _session = _T.c, Session.__table__.c  # type: ignore[attr-defined]
+_agent, _version = Agent.__table__.c, AgentVersion.__table__.c  # type: ignore[attr-defined]
+_KEY: BindParameter[Any] = bindparam("key")
+# States are literals, for the partial indexes.
+_IS_QUEUED = _turn.state == literal_column("'queued'")
+_IS_RUNNING = _turn.state == literal_column("'running'")
+_IS_ENDED = _turn.state == literal_column("'ended'")
+
+_LAST_BEGUN = [select(_turn.round).where(state).order_by(_turn.round.desc()).limit(1) for state in (_IS_RUNNING, _IS_ENDED)]
+_LAST_OF_FLOW = (
+    select(_turn.round)
+    .where(_turn.agent_id == bindparam("agent"), _turn.principal == bindparam("caller"))
+    .order_by(_turn.round.desc())
+    .limit(1)
+)
+_NEXT = select(_T).where(_IS_QUEUED, _turn.aside.is_(None)).order_by(_turn.round, _turn.queued_at).limit(1)
+_OF_ITS_SESSION = _turn.session_id == bindparam("session")
+_BUSY = select(
+    exists().where(_OF_ITS_SESSION, _IS_RUNNING)
+    | exists().where(_OF_ITS_SESSION, _IS_QUEUED, _turn.ordinal < bindparam("before"))
+)
+_RUNNING_OF_AGENT = select(func.count()).where(_turn.agent_id == _KEY, _IS_RUNNING)
+_LIMITS = select(_version.limits).where(_version.agent_id == _KEY, _agent.id == _KEY, _version.version == _agent.version)
+_SET_ASIDE = update(_T).where(_turn.id == _KEY)
+_UNSETTLED = select(_turn.id, _turn.session_id, _turn.agent_id).where(_IS_ENDED, _turn.settled == literal_column("false"))
+_ASIDE = select(_turn.id, _turn.session_id).where(_IS_QUEUED)
+_OF_SESSION = _ASIDE.where(_turn.session_id == _KEY, _turn.aside.is_not(None)).order_by(_turn.ordinal).limit(1)
+_OF_AGENT = _ASIDE.where(_turn.agent_id == _KEY, _turn.aside == "agent").order_by(_turn.round).limit(ROOM)
+_SESSIONS = (
+    select(_session.id)
+    .where(_session.agent_id == bindparam("agent"), _session.principal == bindparam("caller"), _session.status != "archived")
+    .limit(bindparam("most"))
+)
+_BACK = _SET_ASIDE.values(aside=None)
+_SETTLE = _SET_ASIDE.values(settled=True)
+
+
+def round_of(conn: Connection, agent_id: str, principal: str) -> int:
+    """The round of a new turn of an agent for a caller."""
+    begun = max(conn.execute(query).scalar() or 0 for query in _LAST_BEGUN)
+    last = conn.execute(_LAST_OF_FLOW, {"agent": agent_id, "caller": principal}).scalar()
+    return begun if last is None else max(begun, last + 1)
+
+
+def next_turns(conn: Connection) -> Iterator[Any]:
+    """Turns that may begin, the next one first. Whoever takes one begins it before asking for another."""
+    _settle(conn)
+    while (turn := conn.execute(_NEXT).first()) is not None:
+        reason = _hindrance(conn, turn)
+        if reason is None:
+            yield turn
+        else:
+            locked(conn, turn.session_id)
+            conn.execute(_SET_ASIDE, {"key": turn.id, "aside": reason})
+
+
+def check_sessions(conn: Connection, agent_id: str, principal: str) -> None:
+    """Raises RateLimited where a caller has as many sessions of an agent as it allows one."""
+    most = (conn.execute(_LIMITS, {"key": agent_id}).scalar() or {}).get("caller_sessions")
+    if most is None:
+        return
+    if len(conn.execute(_SESSIONS, {"agent": agent_id, "caller": principal, "most": most}).all()) >= most:
+        said = f"A caller may have {most} sessions of this agent."
+        raise RateLimited(said, "Go on in one of them, or archive one.", SESSION_RETRY_SECONDS)
+
+
+def _hindrance(conn: Connection, turn: Any) -> str | None:
+    """What keeps a turn from beginning: its session, where another comes first, or its agent, which has enough."""
+    if conn.execute(_BUSY, {"session": turn.session_id, "before": turn.ordinal}).scalar():
+        return "session"
+    limits = conn.execute(_LIMITS, {"key": turn.agent_id}).scalar() or {}
+    room = limits.get("running_turns")
+    if room is not None and conn.execute(_RUNNING_OF_AGENT, {"key": turn.agent_id}).scalar_one() >= room:
+        return "agent"
+    return None
+
+
+def _settle(conn: Connection) -> None:
+    """Look again at what ended turns may have made room for."""
+    for ended in conn.execute(_UNSETTLED).all():
+        waiting = [*conn.execute(_OF_SESSION, {"key": ended.session_id}), *conn.execute(_OF_AGENT, {"key": ended.agent_id})]
+        for turn in waiting:
+            locked(conn, turn.session_id)
+            conn.execute(_BACK, {"key": turn.id})
+        conn.execute(_SETTLE, {"key": ended.id})
