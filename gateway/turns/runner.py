@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
-from adapters.launch.process import Exited, LaunchError, Process, Warden
+from adapters.launch.process import Exited, LaunchError
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.files import rows
@@ -33,11 +33,12 @@ from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.asked import Asked
-from gateway.turns.launching import Place, launch_of, spawn, turn_of
+from gateway.turns.launching import Place, launch_of, turn_of
 from gateway.turns.limits import Meter, Over
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
+from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
 
 log_ = structlog.get_logger("switchboard.turn")
@@ -53,18 +54,18 @@ class Runner:
         asked: Asked,
         profile: Profile,
         log: Log,
-        warden: Warden,
+        starter: Starter,
         settings: Settings,
         store: Store,
     ) -> None:
         self.turn, self.spec, self.profile = turn, spec, profile
-        self.log, self.warden, self.settings = log, warden, settings
+        self.log, self.starter, self.settings = log, starter, settings
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
         self.native = _Native(turn.native, spec.runtime)
         self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
-        self.process: Process | None = None
+        self.process: Started | None = None
         self.cause: Cause = "exited"
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent)
@@ -162,7 +163,7 @@ class Runner:
         try:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told)
             if self.cause == "exited":
-                self.process = await spawn(self.warden, launch, self.place, self.spec.placement, self.turn.id)
+                self.process = await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []
@@ -182,6 +183,8 @@ class Runner:
         exited = await self.stop()
         if not self.dialogue.turn:
             self.dialogue.start(self.told)
+        if exited and exited.out_of_memory and self.cause == "exited":
+            self.cause, self.why = "out_of_memory", "its container had no memory left: SWITCHBOARD_CONTAINER_MEMORY_MB"
         code, signal = (exited.code, exited.signal) if exited else (None, None)
         stderr = self.process.stderr_tail() if self.process else ""
         if last:
@@ -189,7 +192,7 @@ class Runner:
         last = self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause, self.why)))
         return [*self._meter.unsaid(last, self.dialogue.spent), *last]
 
-    async def _converse(self, process: Process, keep_stdin: bool) -> list[Event]:
+    async def _converse(self, process: Started, keep_stdin: bool) -> list[Event]:
         """Speak until the turn has ended (its last events) or the output has (nothing)."""
         step = self.dialogue.start(self.told)
         self._pending.add(await self._outbox.declared(self._stamp.all(step.events)))
@@ -222,7 +225,7 @@ class Runner:
         self._pending.add(await self._outbox.declared(self._stamp.all(events)))
         return []
 
-    async def _write(self, process: Process) -> None:
+    async def _write(self, process: Started) -> None:
         """Write beside the reading, so that neither side can wait for the other."""
         while lines := await self._stdin.take():
             for line in lines:
