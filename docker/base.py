@@ -23,7 +23,7 @@ PACKAGES = """
     libc6 mawk nodejs node-acorn node-cjs-module-lexer node-undici patch procps ripgrep sed tar util-linux
     python3-minimal python3.*-minimal libpython3.*-minimal libpython3.*-stdlib
 """
-USELESS = re.compile(r"/(doc|man|locale|info|include|lintian|bash-completion|perl5?|node_modules|config-3\.[^/]*)(/|$)")
+USELESS = re.compile(r"/(doc|man|share/locale|info|include|lintian|bash-completion|perl5?|node_modules|config-3\.[^/]*)(/|$)")
 MERGED = re.compile(r"^/(bin|sbin|lib|lib64|lib32|libx32)(?=/)")
 LINKED = re.compile(r"(?:=> )?(/\S+) \(0x")
 TEXTS = {

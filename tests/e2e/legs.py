@@ -33,6 +33,11 @@ class Leg:
         """The same agent, placed in a sandbox."""
         return f"{self.agent}-boxed"
 
+    @property
+    def contained(self) -> str:
+        """The same agent, placed in a container."""
+        return f"{self.agent}-contained"
+
     def env(self, url: str, *, key: bool = True) -> dict[str, str]:
         return {self.url_env: url + self.url_path} | ({self.key_env: KEY} if key else {})
 
