@@ -152,7 +152,7 @@ class Dialogue(ABC):
             return Step([self.keep(line, "not an object")], [])
         try:
             return self.on_message(message, line)
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as exc:
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, RecursionError) as exc:
             return Step([self.keep(line, f"unexpected shape: {type(exc).__name__}")], [])
 
     def steer(self, text: str, id: str = "") -> list[bytes]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.dialogue import Dialogue, Turn
+from adapters.endpoints import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Profile:
     modes: Mapping[str, Mode]
     default_mode: str
     key_env: Mapping[str, str] = field(default_factory=dict)  # provider -> variable with its API key
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # provider -> how a gateway in between reaches it
     env_names: tuple[str, ...] = ()  # further variables that may reach the child
     default_model: str | None = None  # canonical provider/model_id
     known_versions: str = ""  # the version the recordings were made with

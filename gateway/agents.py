@@ -14,9 +14,10 @@ from gateway.a2a.cards import Face
 from gateway.auth.callers import Principal, may_call
 from gateway.clock import new_id, now_us
 from gateway.db.engine import Database
+from gateway.egress.policy import Policy
 from gateway.owner.border import registry_errors
 from gateway.turns.spec import AgentSpec
-from registry import repo
+from registry import hosts, repo
 from registry.makeup import Makeup
 from registry.rules import Missing
 from registry.secrets import Secrets
@@ -73,6 +74,7 @@ class Agents:
             command=tuple(makeup.command),
             mcp_servers=tuple(makeup.mcp_servers),
             placement=makeup.placement,
+            egress=policy_of(makeup),
         )
 
     async def welcome(self, profiles: Mapping[str, Profile]) -> str | None:
@@ -87,6 +89,15 @@ class Agents:
             return runtime
 
         return await self.database.write(op)
+
+
+def policy_of(makeup: Makeup) -> Policy | None:
+    """What the agent may reach, where that is not everything."""
+    if not makeup.filtered:
+        return None
+    named = makeup.egress if isinstance(makeup.egress, list) else []
+    everything, strict = makeup.egress == "all", makeup.egress_mode == "strict"
+    return Policy(tuple(map(hosts.parse, named)), everything, strict)
 
 
 def face_of(record: repo.AgentRecord) -> Face:

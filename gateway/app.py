@@ -9,6 +9,7 @@
       -> turns.engine (worker)   claims the turn under a new fence
       -> turns.runner            starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
                                  line it prints to the runtime's dialogue; events go to
+      -> egress.gate             where the agent has an egress policy: its only way out of its sandbox, proxy and all
       -> log.store.append        numbered and committed, then
       -> log.tail                wakes every reader: whatever anybody sees is read back from here
       -> a2a.stream              as SSE with ids, or folded into a Task by a2a.tasks
@@ -16,6 +17,7 @@
       -> deliver.worker          as push notifications: what is owed stands in the outbox (deliver.outbox) since the
                                  transaction of the event, what is sent is made from the log by a2a.push
 
+Scripts and browsers use the same sessions by sessions.routes, at /v1/sessions: create, send, read the log, cancel.
 Callers find agents by a2a.discovery: GET /agents, the cards, the keys that sign them, the catalogue.
 Owners come in by POST /owner (owner.http), a JSON-RPC API over the registry.
 """
@@ -52,6 +54,7 @@ from gateway.agents import Agents, face_of
 from gateway.astray import astray
 from gateway.auth import oidc
 from gateway.auth.callers import Callers, Pepper, Rates
+from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
 from gateway.db.engine import Database
@@ -59,6 +62,7 @@ from gateway.deliver import outbox
 from gateway.deliver.guard import Guard
 from gateway.deliver.sender import Sender
 from gateway.deliver.worker import Courier
+from gateway.egress.gate import Gates
 from gateway.errors import SwitchboardError
 from gateway.files.fetch import Fetcher
 from gateway.files.http import Download
@@ -75,6 +79,10 @@ from gateway.owner.context import Check, Owner
 from gateway.owner.http import routes as owner_routes
 from gateway.owner.transfer import routes as transfer_routes
 from gateway.retention.keeper import Keeper
+from gateway.sessions.access import Gate
+from gateway.sessions.destinations import Hooks
+from gateway.sessions.routes import routes as session_routes
+from gateway.sessions.work import Sessions
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
 
@@ -94,7 +102,8 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     cards = Cards(settings, load_card_keys(settings))
     log = Log(database)
     store, links = Disk(settings.files_dir), Links.load(settings.files_key_file, settings.url, settings.file_url_seconds)
-    engine = Engine(log, settings, runtimes, agents.spec, store)
+    gates = Gates(Guard.allowing(settings.egress_private_hosts, setting="SWITCHBOARD_EGRESS_PRIVATE_HOSTS"))
+    engine = Engine(log, settings, runtimes, agents.spec, store, gates)
     guard = Guard.allowing(settings.allow_private_hosts)
     tasks = Tasks(database, Shown(store, links, settings.inline_file_bytes))
     push = Push(log, tasks, secrets, guard)
@@ -106,6 +115,9 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     log.after.append(courier.wake)
     admission = Admission(agents, callers, settings)
     grpc = _grpc(handler, admission, settings)
+    tokens = ClientTokens.load(settings.tokens_key_file, settings.client_token_seconds, settings.client_token_renewable_seconds)
+    hooks = Hooks(database, secrets, guard)
+    sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens, admission.proxies), hooks, intake, links)
 
     async def engine_check() -> Check:
         alive = engine.starter.warden.pid is not None
@@ -156,6 +168,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *discovery_routes(cards, agents, callers),
         *files_routes(download),
         *callers_routes(handler, admission, settings),
+        *session_routes(sessions),
         *owner_routes(owner, owner_key),
         *transfer_routes(owner, owner_key, store),
     ]

@@ -9,9 +9,13 @@
     │   └── UnsupportedType   a media type that the agent does not take
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
     ├── Conflict              changed by somebody else meanwhile, or the name is taken
+    │   ├── Archived          a session that is read-only for good
+    │   ├── Busy              a session that works
+    │   ├── NothingRuns       nothing to steer or to interrupt
     │   └── KeyReused         an idempotency key that stands for another request
     ├── NotAllowed            no key
     │   └── WrongKey          a key or token that does not hold
+    ├── OutOfScope            a token that is for less
     ├── RateLimited           too many calls, or tasks, of one caller
     ├── RuntimeUnavailable    the runtime is not installed, or its key is missing
     ├── Fenced                a superseded runner tried to write (never leaves the engine)
@@ -82,6 +86,18 @@ class Conflict(SwitchboardError):
     code = "conflict"
 
 
+class Archived(Conflict):
+    code = "session_archived"
+
+
+class Busy(Conflict):
+    code = "session_busy"
+
+
+class NothingRuns(Conflict):
+    code = "nothing_running"
+
+
 class KeyReused(Conflict):
     code = "key_reused"
 
@@ -92,6 +108,10 @@ class NotAllowed(SwitchboardError):
 
 class WrongKey(NotAllowed):
     pass
+
+
+class OutOfScope(SwitchboardError):
+    code = "out_of_scope"
 
 
 class RateLimited(SwitchboardError):
@@ -126,8 +146,12 @@ TABLE: dict[str, Codes] = {
     "unsupported_type": Codes(-32602, 415, 2),
     "not_found": Codes(-32010, 404, 1),
     "conflict": Codes(-32011, 409, 1),
+    "session_archived": Codes(-32011, 409, 1),
+    "session_busy": Codes(-32011, 409, 1),
+    "nothing_running": Codes(-32011, 409, 1),
     "key_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
+    "out_of_scope": Codes(-32012, 403, 4),
     "runtime_unavailable": Codes(-32013, 409, 1),
     "fenced": Codes(-32603, 500, 1),
     "unavailable": Codes(-32014, 503, 1),

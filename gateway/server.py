@@ -36,6 +36,8 @@ def config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # it would be done for each reader anew
         **more,
     )
 

@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         "",
         description="Hosts, addresses and CIDRs, between commas, that webhooks and files may be at though not public.",
     )
+    egress_private_hosts: str = Field(
+        "",
+        description="Hosts, addresses and CIDRs, between commas, that an egress policy may name though not public.",
+    )
     webhook_seconds: float = Field(15, gt=0, description="How long a webhook may take to answer.")
     webhook_attempts: int = Field(12, ge=1, description="Tries of one delivery; then it is dead, and an owner's business.")
     webhook_backoff_seconds: float = Field(5, gt=0, description="Pause after the first failed try; it doubles, to an hour.")
@@ -93,6 +97,15 @@ class Settings(BaseSettings):
     )
     container_memory_mb: int = Field(4096, ge=64, description="Memory of one such container, its /tmp included.")
     container_pids: int = Field(1024, ge=16, description="Processes and threads of one such container.")
+    client_token_seconds: float = Field(
+        900, ge=1, le=86400, description="How long a client token holds; it can be exchanged for a fresh one."
+    )
+    client_token_renewable_seconds: float = Field(
+        86400, ge=1, le=31_536_000, description="How long after the first one a client token can be exchanged."
+    )
+    cors_origins: str = Field(
+        "", description="Origins, between commas, whose pages may use the session API from a browser. `*`: all."
+    )
     default_agent: str = Field(
         "", description="Agent whose card stands at the root, /.well-known/agent-card.json. Default: none."
     )
@@ -126,6 +139,10 @@ class Settings(BaseSettings):
         return {"organization": organization, "url": self.provider_url or self.url} if organization else None
 
     @property
+    def allowed_origins(self) -> list[str]:
+        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
     def on_loopback(self) -> bool:
         return self.host in ("127.0.0.1", "::1", "localhost")
 
@@ -150,6 +167,10 @@ class Settings(BaseSettings):
     @property
     def callers_key_file(self) -> Path:
         return self.data_dir / "callers.key"
+
+    @property
+    def tokens_key_file(self) -> Path:
+        return self.data_dir / "tokens.key"
 
     @property
     def card_key_file(self) -> Path:

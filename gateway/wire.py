@@ -1,4 +1,4 @@
-"""What every HTTP endpoint checks before it parses a body: its size and how deeply it is nested."""
+"""What HTTP endpoints share: a body's size and nesting, checked before it is parsed; JSON on one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 MAX_DEPTH = 100  # levels of JSON; a real request has about ten
+_LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 class BadBody(Exception):
@@ -61,3 +62,11 @@ def nesting(value: Any) -> int:
         levels += 1
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
     return levels
+
+
+def one_line(text: str) -> bytes:
+    """JSON text, also for clients that end lines wherever Unicode does."""
+    if not text.isascii():
+        for end, escape in _LINE_ENDS.items():
+            text = text.replace(end, escape)
+    return text.encode()

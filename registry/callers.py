@@ -82,6 +82,11 @@ def by_key(conn: Connection, key_id: str) -> CallerRecord | None:
     return None if row is None else _record(row)
 
 
+def by_id(conn: Connection, id: str) -> CallerRecord | None:
+    row = conn.execute(select(_CALLER).where(_CALLER.c.id == id, _CALLER.c.revoked_at.is_(None))).first()
+    return None if row is None else _record(row)
+
+
 def listing(conn: Connection) -> list[CallerRecord]:
     rows = conn.execute(select(_CALLER).where(_CALLER.c.revoked_at.is_(None)).order_by(_CALLER.c.name))
     return [_record(row) for row in rows]

@@ -38,6 +38,8 @@ class Makeup:
     command: list[str] = field(default_factory=list)
     mcp_servers: list[dict[str, Any]] = field(default_factory=list)
     placement: str = "local"  # where it runs: see rules.PLACEMENTS
+    egress: str | list[str] = "all"  # what it reaches from there: all, none, or these hosts
+    egress_mode: str = "strict"  # see rules.EGRESS_MODES
     public: bool = True  # False: only callers who sign in, and are told of it
     extended: dict[str, Any] | None = None  # {description, skills} for callers who signed in
 
@@ -55,6 +57,11 @@ class Makeup:
             else:
                 new[name] = getattr(default, name) if value is None else value
         return replace(self, **new)
+
+    @property
+    def filtered(self) -> bool:
+        """Whether what it reaches goes by a proxy of the gateway's."""
+        return self.egress != "all" or self.egress_mode == "audit"
 
     def opened(self, box: Box) -> Makeup:
         """With every secret in the clear: for the runner only."""

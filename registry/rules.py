@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from registry import catalog
+from registry import catalog, hosts
 
 if TYPE_CHECKING:
     from registry.makeup import Makeup
@@ -73,6 +73,8 @@ MAX_PROMPT = 2**20  # bytes
 MAX_ENV_VALUE = 32 * 1024
 MAX_LIMIT = 10**12
 PLACEMENTS = ("local", "sandboxed", "docker")  # processes of the gateway's user; the same inside bubblewrap; containers
+EGRESS_MODES = ("strict", "audit")  # refuse what the policy does not name; let it pass and write it down
+MAX_HOSTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_limits(makeup.limits)
     check_command(makeup.command, runtime)
     check_placement(makeup.placement)
+    check_egress(makeup, runtime)
     if makeup.mcp_servers and (makeup.mode or runtime.default_mode) not in runtime.mcp_modes:
         warnings.append(f"Runtime {runtime.name!r} cannot use MCP servers in this mode; they are left out.")
     return warnings
@@ -277,6 +280,35 @@ def check_command(command: list[str], runtime: RuntimeFacts) -> None:
 def check_placement(placement: str) -> None:
     if placement not in PLACEMENTS:
         raise Invalid(f"An agent cannot be placed {placement[:100]!r}.", f"Choose one of: {listed(PLACEMENTS)}.")
+
+
+def check_egress(makeup: Makeup, runtime: RuntimeFacts) -> None:
+    if makeup.egress_mode not in EGRESS_MODES:
+        said = f"egress_mode cannot be {makeup.egress_mode[:100]!r}."
+        raise Invalid(said, f"Choose one of: {listed(EGRESS_MODES)}.")
+    check_hosts(makeup.egress)
+    if makeup.filtered and makeup.placement != "sandboxed":
+        said = f"An egress policy needs a sandbox around the agent, and it is placed {makeup.placement!r}."
+        raise Invalid(said, "Set placement to sandboxed too, or egress to all and egress_mode to strict.")
+    if makeup.filtered and len(runtime.providers) > 1 and not (makeup.model or runtime.default_model):
+        said = f"With an egress policy runtime {runtime.name!r} must be told its model."
+        raise Invalid(said, "Set model as well: the gateway must know which provider to reach for it.")
+
+
+def check_hosts(egress: str | list[str]) -> None:
+    if isinstance(egress, str) or not egress:
+        if egress not in ("all", "none"):
+            raise Invalid(f"egress cannot be {str(egress)[:100]!r}.", "Give all, none, or a list of hosts.")
+        return
+    if len(egress) > MAX_HOSTS:
+        raise Invalid(f"egress names {len(egress)} hosts; {MAX_HOSTS} are allowed.", "Use wildcards, such as *.example.com.")
+    for host in egress:
+        try:
+            hosts.parse(host)
+        except ValueError as exc:
+            hint = "Write it like api.example.com, *.example.com or mirror.example.com:8443."
+            raise Invalid(f"egress: {exc}.", hint) from exc
+    check_unique("host", egress)
 
 
 def listed(names: Iterable[str]) -> str:

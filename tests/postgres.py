@@ -24,7 +24,6 @@ from gateway.db.engine import Database
 _PR_SET_PDEATHSIG = 1
 CONFIG = """
 listen_addresses = ''
-fsync = off
 max_connections = 200
 shared_buffers = 64MB
 log_min_messages = warning
@@ -46,6 +45,7 @@ def binaries() -> Path | None:
 class PostgresServer:
     folder: Path
     bin: Path
+    durable: bool = False  # for figures; tests survive no power loss
     process: subprocess.Popen[bytes] | None = None
     _made: int = 0
     _as: dict[str, object] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class PostgresServer:
         icu = ["--locale-provider=icu", "--icu-locale=en", "--encoding=UTF8", "--locale=C"]
         self._run(self.bin / "initdb", "-D", data, "-U", "switchboard", "-A", "trust", "--no-sync", "--no-instructions", *icu)
         with (self.folder / "data" / "postgresql.conf").open("a") as config:
-            config.write(CONFIG)
+            config.write(CONFIG if self.durable else CONFIG + "fsync = off\n")
 
     def _run(self, *command: str | Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder, **self._as)  # type: ignore[call-overload]
@@ -128,12 +128,12 @@ def _exists(user: str) -> bool:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """A running server with a migrated template; gone at the end."""
     found = binaries()
     assert found is not None
     folder = Path(tempfile.mkdtemp(prefix="switchboard-pg-"))
-    server = PostgresServer(folder, found)
+    server = PostgresServer(folder, found, durable)
     server.start()
     try:
         server.make_template()

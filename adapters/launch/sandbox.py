@@ -3,8 +3,11 @@
     argv = wrapped(["codex", "exec"], home=home, work=work, path=os.environ["PATH"])
 
 Its processes live in a namespace of their own and die with it; other sessions' journals, the gateway's data and keys,
-the user's own HOME and every socket below /run are not there. The network is the machine's. The two directories keep
-their names, so that a conversation goes on when its agent moves into a sandbox or out of it.
+the user's own HOME and every socket below /run are not there. The two directories keep their names, so that a
+conversation goes on when its agent moves into a sandbox or out of it.
+
+The network is the machine's, or with `egress`, a socket of the gateway's, none at all: a loopback of its own on which
+nothing listens but the relay, which hands connections to that socket.
 
 Whether bubblewrap works here is found out by running it (`probe`): inside many containers it is installed and fails.
 """
@@ -14,41 +17,70 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from errno import ENOENT
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+from adapters.launch import relay
 from adapters.launch.warden import LaunchError
 
 PROGRAM = "bwrap"
+RELAY_PORT = 3128  # on the loopback of a sandbox
+_SOCKET, _RELAY = "/run/egress.sock", "/run/relay.py"  # inside
 PROBE_SECONDS = 10.0
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = """
     alternatives ca-certificates ca-certificates.conf gai.conf group host.conf hosts ld.so.cache ld.so.conf ld.so.conf.d
     localtime mime.types nsswitch.conf passwd protocols resolv.conf services ssl timezone
 """
-_ALONE = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session")
+_ALONE = (
+    *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session"),
+    *("--cap-drop", "ALL"),  # root keeps them otherwise, and could mount what it likes
+)
 
 
-def wrapped(argv: Sequence[str], *, home: str, work: str, path: str, sees: Iterable[str] = ()) -> list[str]:
+def wrapped(
+    argv: Sequence[str], *, home: str, work: str, path: str, sees: Iterable[str] = (), egress: str | None = None
+) -> list[str]:
     """The command line that runs `argv` inside. `sees`: further paths it may read. Raises LaunchError."""
     program = shutil.which(argv[0], path=path)
     if program is None:
         raise LaunchError(ENOENT, f"The command {argv[0]!r} was not found.", "command")
     words = [PROGRAM, *_ALONE, *_system(), "--proc", "/proc", "--dev", "/dev"]
     words += ["--tmpfs", "/tmp", "--tmpfs", "/var/tmp", "--tmpfs", "/run", "--hostname", "sandbox"]
-    for readable in _outermost({*_program_paths(program, path), *sees}):
+    relayed = _relayed(egress) if egress else _Relayed()
+    for readable in _outermost({*_program_paths(program, path), *sees, *relayed.sees}):
         words += ["--ro-bind", readable, readable]
     for own in (home, work):
         words += ["--bind", own, own]
-    return [*words, "--chdir", work, "--", program, *argv[1:]]
+    return [*words, *relayed.words, "--chdir", work, "--", *relayed.argv, program, *argv[1:]]
+
+
+class _Relayed(NamedTuple):
+    """What a sandbox without a network needs beside."""
+
+    words: tuple[str, ...] = ()
+    sees: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+
+
+def _relayed(socket: str) -> _Relayed:
+    python = os.path.realpath(sys.executable)
+    return _Relayed(
+        words=("--unshare-net", "--ro-bind", socket, _SOCKET, "--ro-bind", relay.__file__, _RELAY),
+        sees=tuple(_outside(Path(sys.base_prefix))),
+        argv=(python, "-I", "-S", _RELAY, _SOCKET, str(RELAY_PORT)),
+    )
 
 
 @cache
-def probe() -> str:
-    """Why no sandbox can be made here; "" where one can. Found out once."""
-    argv = [PROGRAM, *_ALONE, *_system(), "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh", "-c", "exit 0"]
+def probe(*, network: bool = True) -> str:
+    """Why no sandbox, with the machine's network or with none, can be made here; "" where one can. Found out once."""
+    alone = _ALONE if network else (*_ALONE, "--unshare-net")
+    argv = [PROGRAM, *alone, *_system(), "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh", "-c", "exit 0"]
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False)
     except FileNotFoundError:

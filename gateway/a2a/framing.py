@@ -16,22 +16,14 @@ from a2a.types import a2a_pb2 as pb
 from google.protobuf.json_format import MessageToDict, Parse  # type: ignore[import-untyped]  # has no stubs
 
 from gateway.a2a.versions import Version
+from gateway.wire import one_line
 
 _GOES_ON = (types03.TaskState.submitted, types03.TaskState.working)
-_LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 Event03 = types03.Task | types03.Message | types03.TaskStatusUpdateEvent | types03.TaskArtifactUpdateEvent
 
 
 def dumps(value: Any) -> bytes:
-    """JSON on one line, also for clients that end lines wherever Unicode does."""
-    return _one_line(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-def _one_line(text: str) -> bytes:
-    if not text.isascii():
-        for end, escape in _LINE_ENDS.items():
-            text = text.replace(end, escape)
-    return text.encode()
+    return one_line(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,7 @@ def rest(version: Version = "1.0") -> Framing:
 
 
 def _jsonrpc_03(event: bytes) -> bytes:
-    return _one_line(_event_03(event).model_dump_json(by_alias=True, exclude_none=True))
+    return one_line(_event_03(event).model_dump_json(by_alias=True, exclude_none=True))
 
 
 def _rest_03(event: bytes) -> bytes:

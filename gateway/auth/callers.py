@@ -126,13 +126,12 @@ class Callers:
         """
         given = credentials(headers)
         if given is None:
-            return replace(ANONYMOUS, requests_per_minute=self._rates.anonymous, counted_as=f"address:{address}")
+            return self._anonymous(address)
         if given.startswith(PREFIX):
             return await self._of_key(given)
         if self._oidc is None:
             raise wrong("The key is wrong.")
-        subject = await self._oidc.subject(given)
-        return Principal(f"oidc:{subject}", requests_per_minute=self._rates.oidc)
+        return self._of_oidc(f"oidc:{await self._oidc.subject(given)}")
 
     def admit(self, principal: Principal, agent: A | None, name: str) -> A:
         """The agent, for a call to it. One that the principal may not call answers as one that does not exist."""
@@ -140,12 +139,32 @@ class Callers:
             raise NotAllowed(f"Agent {name[:80]!r} answers only callers who sign in.", SIGN_IN)
         if agent is None or not may_call(principal, agent):
             raise NotFound(f"Agent {name[:80]!r} was not found.")
+        self.pace(principal)
+        return agent
+
+    def pace(self, principal: Principal) -> None:
+        """Count a request. Raises RateLimited."""
         if principal.requests_per_minute is not None:
             wait = self._buckets.take(principal.counted_as or principal.id, principal.requests_per_minute)
             if wait:
                 said = f"More than {principal.requests_per_minute} requests in a minute."
                 raise RateLimited(said, f"Try again in {wait} seconds.", wait)
-        return agent
+
+    async def by_id(self, id: str, address: str = "") -> Principal:
+        """The principal of that id, as it is now. Raises WrongKey for a caller who was revoked."""
+        kind, _, caller_id = id.partition(":")
+        if kind != "caller":
+            return self._of_oidc(id) if kind == "oidc" else self._anonymous(address)
+        found = await self._database.read(lambda conn: repo.by_id(conn, caller_id))
+        if found is None:
+            raise wrong("The key was revoked.")
+        return _principal(found)
+
+    def _anonymous(self, address: str) -> Principal:
+        return replace(ANONYMOUS, requests_per_minute=self._rates.anonymous, counted_as=f"address:{address}")
+
+    def _of_oidc(self, id: str) -> Principal:
+        return Principal(id, requests_per_minute=self._rates.oidc)
 
     async def _of_key(self, key: str) -> Principal:
         key_id = key.removeprefix(PREFIX).partition("_")[0][:64]
@@ -153,8 +172,12 @@ class Callers:
         # An id nobody has costs the same comparison as one somebody has.
         if not hmac.compare_digest(self._pepper.hash(key), found.key_hash if found else "0" * 64) or found is None:
             raise wrong("The key is wrong.")
-        agents = None if found.agents is None else frozenset(found.agents)
-        return Principal(f"caller:{found.id}", agents, found.requests_per_minute, found.running_tasks)
+        return _principal(found)
+
+
+def _principal(found: repo.CallerRecord) -> Principal:
+    agents = None if found.agents is None else frozenset(found.agents)
+    return Principal(f"caller:{found.id}", agents, found.requests_per_minute, found.running_tasks)
 
 
 def credentials(headers: Mapping[str, str]) -> str | None:

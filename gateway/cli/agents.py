@@ -49,6 +49,8 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the runtime; K alone takes it from here."),
         click.option("--limit", multiple=True, metavar="NAME=N", help=f"What it may use. Names: {LIMITS}."),
         click.option("--placement", type=click.Choice(PLACEMENTS), help="Where it runs: see specs/placement.md."),
+        click.option("--egress", metavar="all|none|HOST,...", help="What it reaches from a sandbox: see specs/egress.md."),
+        click.option("--egress-mode", type=click.Choice(["strict", "audit"]), help="Refuse other hosts, or only log them."),
         click.option("--public/--private", default=None, help="Open to everybody, or only to callers who sign in."),
     )
     for option in reversed(options):
@@ -241,6 +243,8 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in options.items() if value is not None and name not in ("env", "tag", "limit")}
     if "command" in fields:
         fields["command"] = _argv(fields["command"])
+    if fields.get("egress", "all") not in ("all", "none"):
+        fields["egress"] = [host.strip() for host in fields["egress"].split(",") if host.strip()]
     if options.get("tag"):
         fields["tags"] = list(options["tag"])
     if options.get("env"):

@@ -89,7 +89,7 @@ def get(conn: Connection, agent_id: str, principal: str, task_id: str, name: str
 
 def remove(conn: Connection, agent_id: str, principal: str, task_id: str, name: str) -> None:
     """Forget a config and all that is still owed to it. One there is not is gone already. Raises NotFound for the task."""
-    _task_of(conn, agent_id, principal, task_id)
+    locked(conn, _task_of(conn, agent_id, principal, task_id))  # nobody owes it anything meanwhile
     mine = select(_config.c.id).where(_config.c.task_id == task_id, _config.c.name == name)
     conn.execute(delete(_outbox).where(_outbox.c.config_id.in_(mine)))
     conn.execute(delete(_config).where(_config.c.task_id == task_id, _config.c.name == name))

@@ -21,6 +21,7 @@ from gateway.deliver.models import Destination, Outbox
 from gateway.deliver.sender import key_of
 from gateway.errors import Conflict, InvalidParams, NotFound
 from gateway.log.models import Session
+from gateway.log.store import locked
 from registry.secrets import Secrets
 
 MAX_DESTINATIONS = 10  # of one session
@@ -150,6 +151,7 @@ def sign(conn: Connection, secrets: Secrets, session_id: str, id: str, given: Se
 
 def remove(conn: Connection, session_id: str, id: str) -> None:
     """Forget a destination and all that is still owed to it. Raises NotFound."""
+    locked(conn, session_id)  # nobody owes it anything meanwhile
     if not conn.execute(delete(_hook).where(*_of(session_id), _hook.c.id == id)).rowcount:
         raise _missing(session_id, id)
     conn.execute(delete(_outbox).where(_outbox.c.config_id == id))

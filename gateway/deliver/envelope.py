@@ -68,7 +68,7 @@ def _run_of(due: Due) -> Any:
 def _about(conn: Connection, session_id: str) -> dict[str, Any]:
     query = select(_session, _agent.c.name).join_from(_session, _agent, _agent.c.id == _session.c.agent_id, isouter=True)
     row = conn.execute(query.where(_session.c.id == session_id)).mappings().one()
-    return {"id": session_id, "agent": row["name"], "metadata": {}}
+    return {"id": session_id, "agent": row["name"], "metadata": row["meta"] or {}}
 
 
 def _shown(row: Any, body: dict[str, Any]) -> dict[str, Any]:

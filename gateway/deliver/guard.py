@@ -24,6 +24,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
+SETTING = "SWITCHBOARD_ALLOW_PRIVATE_HOSTS"
 MAX_URL = 2048
 RESOLVE_SECONDS = 5.0
 RESOLVERS = 32  # threads
@@ -125,9 +126,10 @@ class Guard:
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
     resolve: Resolve = field(default_factory=SystemResolver, compare=False)
+    setting: str = SETTING
 
     @classmethod
-    def allowing(cls, entries: str, resolve: Resolve | None = None) -> Guard:
+    def allowing(cls, entries: str, resolve: Resolve | None = None, setting: str = SETTING) -> Guard:
         """From names, addresses and CIDRs between commas. Raises UsageError for one that is none of them."""
         hosts, networks = set(), []
         for entry in filter(None, (piece.strip() for piece in entries.split(","))):
@@ -135,36 +137,53 @@ class Guard:
                 networks.append(ip_network(entry, strict=False))
             except ValueError as exc:
                 if "/" in entry or not _HOST.fullmatch(entry):
-                    said = f"SWITCHBOARD_ALLOW_PRIVATE_HOSTS holds {entry!r}, which is neither a host nor a CIDR."
+                    said = f"{setting} holds {entry!r}, which is neither a host nor a CIDR."
                     raise UsageError(said, "Write it like: hooks.internal, 10.1.0.0/16") from exc
                 hosts.add(entry.lower().rstrip("."))
-        return cls(frozenset(hosts), tuple(networks), resolve or SystemResolver())
+        return cls(frozenset(hosts), tuple(networks), resolve or SystemResolver(), setting)
 
     async def vet(self, url: str) -> Vetted:
         """Raises Refused."""
         parsed = _parsed(url)
-        addresses = await self._addresses(parsed)
-        named = parsed.host.lower().rstrip(".") in self.hosts
-        inside = [address for address in addresses if named or self._allowed(address)]
-        if len(inside) < len(addresses):
-            _check_public([address for address in addresses if address not in inside], parsed.host)
+        addresses, outside = await self._vetted(parsed.raw_host.decode("ascii"), _port(parsed))
+        if outside:
             _check_way(parsed)
-        return Vetted(parsed, tuple(map(str, addresses)))
+        return Vetted(parsed, addresses)
 
-    async def _addresses(self, url: httpx2.URL) -> list[Address]:
-        told = f"The host {url.host!r} has no public address."
+    async def reach(self, host: str, port: int) -> tuple[str, ...]:
+        """The addresses of a host that somebody entitled to has named, by whatever port and way. Raises Refused."""
+        addresses, _ = await self._vetted(host, port)
+        return addresses
+
+    async def _vetted(self, host: str, port: int) -> tuple[tuple[str, ...], bool]:
+        """A host's addresses, and whether any of them is not the operator's own."""
+        addresses = await self._addresses(host, port)
+        named = host.lower().rstrip(".") in self.hosts
+        outside = [address for address in addresses if not named and not self._allowed(address)]
+        self._check_public(outside, host)
+        return tuple(map(str, addresses)), bool(outside)
+
+    async def _addresses(self, host: str, port: int) -> list[Address]:
+        told = f"The host {host!r} has no public address."
         try:
-            found = await self.resolve(url.raw_host.decode("ascii"), _port(url))
+            found = await self.resolve(host, port)
             addresses = [ip_address(text) for text in dict.fromkeys(found)]
         except TimeoutError as exc:
-            raise Refused(told, f"The host {url.host!r} was not resolved in time.") from exc
+            raise Refused(told, f"The host {host!r} was not resolved in time.") from exc
         except (OSError, UnicodeError) as exc:
-            raise Refused(told, f"The host {url.host!r} was not resolved: {exc}") from exc
+            raise Refused(told, f"The host {host!r} was not resolved: {exc}") from exc
         except ValueError as exc:  # what is no plain address: one with a zone, such as fe80::1%eth0
-            raise Refused(told, f"The host {url.host!r} has an address that cannot be used.") from exc
+            raise Refused(told, f"The host {host!r} has an address that cannot be used.") from exc
         if not addresses:
-            raise Refused(told, f"The host {url.host!r} has no address.")
+            raise Refused(told, f"The host {host!r} has no address.")
         return addresses
+
+    def _check_public(self, addresses: Sequence[Address], host: str) -> None:
+        for address in addresses:
+            why = special(address)
+            if why is not None:
+                said = f"The host {host!r} leads to {address}, which is {why}; {self.setting} could allow it."
+                raise Refused(f"The host {host!r} has no public address.", said)
 
     def _allowed(self, address: Address) -> bool:
         return any(address.version == network.version and address in network for network in self.networks)
@@ -185,14 +204,6 @@ def _parsed(url: str) -> httpx2.URL:
     if not _HOST.fullmatch(parsed.raw_host.decode("ascii", "replace")) or port == 0 or (port or 0) > 65535:
         raise Refused("The URL names no host that can be reached.")
     return parsed
-
-
-def _check_public(addresses: Sequence[Address], host: str) -> None:
-    for address in addresses:
-        why = special(address)
-        if why is not None:
-            said = f"The host {host!r} leads to {address}, which is {why}; SWITCHBOARD_ALLOW_PRIVATE_HOSTS could allow it."
-            raise Refused(f"The host {host!r} has no public address.", said)
 
 
 def _check_way(url: httpx2.URL) -> None:

@@ -58,7 +58,7 @@ class Fetcher:
             found = await self._get(vetted, limit, write)
             if isinstance(found, Fetched):
                 return found
-            url = urljoin(str(vetted.url), found)
+            url = _next(str(vetted.url), found)
         raise _failed(f"It led on more than {MAX_REDIRECTS} times.")
 
     async def _get(self, vetted: Vetted, limit: int, write: Write) -> Fetched | str:
@@ -79,6 +79,13 @@ class Fetcher:
                     raise _too_large(limit)
                 await write(piece)
         return Fetched(said.get("content-type", ""), unquote(urlsplit(str(url)).path.rpartition("/")[2]))
+
+
+def _next(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as exc:  # of brackets that hold no address
+        raise _failed("It led on to what is no URL.") from exc
 
 
 def _check(status: int, said: Mapping[str, str], limit: int) -> None:

@@ -19,6 +19,7 @@ from gateway.log.rows import Batch, Position
 
 KEEP_ROWS = 4096
 KEEP_CHARS = 4 * 2**20
+ARTIFACT_CHARS = 64 * 1024  # what readers make of an artifact may hold a piece of its file
 RUN_ROWS = 1000  # of batches handed out as one
 MANY = 16  # readers of one session, from which on they are woken in ticks
 TICK = 0.02
@@ -123,7 +124,7 @@ class Channel:
 
 
 def _size(batch: Batch) -> int:
-    return sum(len(row.body) for row in batch.rows)
+    return sum(len(row.body) + (ARTIFACT_CHARS if row.type == "artifact" else 0) for row in batch.rows)
 
 
 class Hub:

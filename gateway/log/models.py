@@ -37,12 +37,16 @@ class Session(SQLModel, table=True):
     floor_seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     # What the runtime wants remembered, by runtime: {"claude": {"native_session": id, "memory": {...}}}
     native: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    meta: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # the caller's own
     limits: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # beside its agent's
     spent: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # turns, tokens, cost
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
 
-    __table_args__ = (Index("ix_session_agent_principal", "agent_id", "principal", "updated_at"),)
+    __table_args__ = (
+        Index("ix_session_agent_principal", "agent_id", "principal", "updated_at"),
+        Index("ix_session_listing", "principal", "created_at", "id"),
+    )
 
 
 class Task(SQLModel, table=True):

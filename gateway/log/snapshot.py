@@ -22,11 +22,13 @@ _session, _task = Session.__table__, Task.__table__  # type: ignore[attr-defined
 def page(conn: Connection, session_id: str, after: Position, limit: int) -> list[Row]:
     """The rows after a position, as `read` has them; the snapshot first where some of them are gone.
 
-    What callers read has no gaps and the last event is always kept, so a gap is where the archive begins.
+    What callers read has no gaps and the last event is always kept, so a gap is where the archive begins. While the log is
+    pruned some of what the archive has is still there: it is passed over.
     """
     rows = read(conn, session_id, after, limit)
-    if rows and rows[0].seq > after.seq + 1:
-        return [snapshot(conn, session_id), *rows]
+    if rows and rows[0].position > Position(after.seq + 1):
+        kept = snapshot(conn, session_id)
+        return [kept, *read(conn, session_id, Position(kept.seq, 2**31), limit)]
     return rows
 
 

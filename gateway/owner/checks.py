@@ -128,7 +128,7 @@ async def doctor(owner: Owner) -> list[Check]:
 def _machine(owner: Owner) -> list[Check]:
     directory = owner.settings.data_dir
     checks = [_writable(owner), _disk(owner)]
-    for name in ("owner.key", "secrets.key", "callers.key", "cards.key"):
+    for name in ("owner.key", "secrets.key", "callers.key", "cards.key", "tokens.key"):
         checks.append(_key_file(str(directory / name), name))
     return checks
 

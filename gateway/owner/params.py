@@ -39,6 +39,8 @@ class Changes(Params):
     command: list[str] | None = None
     mcp_servers: list[McpServer] | None = None
     placement: str | None = None
+    egress: str | list[str] | None = None
+    egress_mode: str | None = None
     public: bool | None = None
     extended: Extended | None = None
 

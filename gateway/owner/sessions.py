@@ -87,15 +87,16 @@ def show(conn: Connection, id: str, sessions_dir: Path) -> dict[str, Any]:
 def events(conn: Connection, asked: SessionsEvents) -> dict[str, Any]:
     """The events after a position. `next` is where to go on, also when nothing came. Raises NotFound, InvalidParams."""
     after, floor = _position(asked.after), _session(conn, asked.id)["floor_seq"]
+    start = after if after.seq >= floor else Position(floor, 2**31)  # what is not pruned yet is in the archive all the same
     query = (
         select(_E)
-        .where(_E.c.session_id == asked.id, tuple_(_E.c.seq, _E.c.sub) > tuple_(*after))
+        .where(_E.c.session_id == asked.id, tuple_(_E.c.seq, _E.c.sub) > tuple_(*start))
         .where(_E.c.level.in_(_LEVELS[asked.level]))
         .order_by(_E.c.seq, _E.c.sub)
         .limit(asked.limit)
     )
     found = [_event(row._mapping) for row in conn.execute(query)]
-    if after.seq < floor:
+    if start != after:
         found.insert(0, _event(snapshot(conn, asked.id)._asdict()))
     last = Position(found[-1]["seq"], found[-1]["sub"]) if found else after
     return {"events": found, "next": str(last)}

@@ -185,8 +185,9 @@ def _unpruned(conn: Connection) -> list[tuple[str, int]]:
 
 
 def _prune(conn: Connection, session_id: str, last: int) -> bool:
-    """Delete some of what the archive has; whether there may be more."""
-    chosen = select(_event.c.pos).where(_event.c.session_id == session_id, _event.c.seq <= last).limit(PRUNE_ROWS)
+    """Delete some of what the archive has, the oldest first; whether there may be more."""
+    mine = (_event.c.session_id == session_id, _event.c.seq <= last)
+    chosen = select(_event.c.pos).where(*mine).order_by(_event.c.seq, _event.c.sub).limit(PRUNE_ROWS)
     if conn.execute(delete(_event).where(_event.c.pos.in_(chosen))).rowcount == PRUNE_ROWS:
         return True
     done = (_archive.c.session_id == session_id, _archive.c.last_seq <= last, _archive.c.pruned_at.is_(None))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from adapters.events import ErrorCategory
 from adapters.profile import Profile
 from gateway.clock import new_id
+from gateway.egress.gate import Gates
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.files import rows
 from gateway.files.store import Store
@@ -49,9 +50,15 @@ class _Running:
 
 class Engine:
     def __init__(
-        self, log: Log, settings: Settings, profiles: Mapping[str, Profile], load_agent: AgentLoader, store: Store
+        self,
+        log: Log,
+        settings: Settings,
+        profiles: Mapping[str, Profile],
+        load_agent: AgentLoader,
+        store: Store,
+        gates: Gates,
     ) -> None:
-        self.store = store
+        self.store, self.gates = store, gates
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.owner = new_id("wrk")
         self.starter = Starter(log.database, settings, self.owner)
@@ -257,7 +264,7 @@ class Engine:
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         asked = await self._placed(asked)
-        return Runner(turn, spec, asked, profile, self.log, self.starter, self.settings, self.store)
+        return Runner(turn, spec, asked, profile, self.log, self.starter, self.settings, self.store, self.gates)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:

@@ -68,27 +68,27 @@ def turn_of(spec: AgentSpec, profile: Profile, place: Place, asked: Asked, nativ
     )
 
 
-def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn: Turn) -> Launch:
-    """How to start the process. Raises LaunchError where the runtime is not to be found.
+def variables(spec: AgentSpec, profile: Profile) -> dict[str, str]:
+    """Those the profile names come from the agent first, then from the gateway; the agent's others are the owner's own."""
+    return {**{name: os.environ[name] for name in profile.all_env_names() if name in os.environ}, **spec.env}
 
-    Variables the profile names come from the agent first, then from the gateway; the agent's other variables are the
-    owner's own and go along.
-    """
+
+def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn: Turn, env: Mapping[str, str]) -> Launch:
+    """How to start the process. Raises LaunchError where the runtime is not to be found."""
     if mode.launch is None:
         raise LaunchError(errno.EINVAL, f"Mode {mode.name!r} of runtime {spec.runtime!r} can only be replayed.")
-    given = {name: os.environ[name] for name in profile.all_env_names() if name in os.environ}
     plan = Plan(
         executable=_executable(spec, profile),
         home=str(place.home),
         turn=turn,
         provider=model_of(spec, profile)[0],
-        env={**given, **spec.env},
+        env=env,
         command=spec.command,
         max_turns=spec.limits.get("max_turns"),
         is_root=os.geteuid() == 0 and spec.placement != "docker",
     )
     launch = mode.launch(plan)
-    return replace(launch, env={**spec.env, **launch.env})
+    return replace(launch, env={**env, **launch.env})
 
 
 def _executable(spec: AgentSpec, profile: Profile) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, bindparam, func, select, update
 
 from gateway.clock import now_us
-from gateway.errors import Conflict, NotFound
+from gateway.errors import NotFound, NothingRuns
 from gateway.log.models import Session, Turn
 from gateway.log.store import locked
 from gateway.turns.spec import Inbound
@@ -91,7 +91,7 @@ def has_ended(conn: Connection, turn_id: str) -> bool:
 def joined(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Any:
     """The running turn a message is to join, None if it is to be a turn of its own.
 
-    `steer` joins what runs in the message's task, or in its session where it names no task; raises Conflict if nothing
+    `steer` joins what runs in the message's task, or in its session where it names no task; raises NothingRuns if nothing
     does, NotFound if they are not the caller's. `auto` joins if it can, but never before earlier messages of the task.
     """
     if new.mode == "queue":
@@ -113,11 +113,11 @@ def _has_line(conn: Connection, running: Any) -> bool:
     return bool(conn.execute(select(func.count()).where(*mine, other)).scalar())
 
 
-def _nothing_runs(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Conflict | NotFound:
+def _nothing_runs(conn: Connection, agent_id: str, principal: str, new: Inbound) -> NothingRuns | NotFound:
     of_task = select(_turn.session_id).where(_turn.task_id == new.task_id).limit(1)
     session_id = conn.execute(of_task).scalar() if new.task_id else new.context_id
     whose = (_session.id == session_id, _session.agent_id == agent_id, _session.principal == principal)
     if conn.execute(select(_session.id).where(*whose)).first() is None:
         kind, id = ("Task", new.task_id) if new.task_id else ("Context", new.context_id)
         return NotFound(f"{kind} {(id or '')[:80]!r} was not found.")
-    return Conflict(f"Nothing runs in {session_id!r} that could take the message.", "Send it as a new turn.")
+    return NothingRuns(f"Nothing runs in {session_id!r} that could take the message.", "Send it as a new turn.")

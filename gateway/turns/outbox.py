@@ -12,6 +12,7 @@ import binascii
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any, BinaryIO
 
 import anyio.to_thread
@@ -106,10 +107,10 @@ class Outbox:
     def _declared(self, event: Event) -> list[Event]:
         """The event, or several that tell its parts one after the other where bytes in it were stored."""
         if event.type == "done" and "message" in event.body:
-            return [replace(event, body={**event.body, "message": list(map(_unforged, event.body["message"]))})]
+            return [replace(event, body={**event.body, "message": list(map(self._told, event.body["message"]))})]
         if event.type != "artifact":
             return [event]
-        name, parts = str(event.body["name"]), list(map(_unforged, event.body["parts"]))
+        name, parts = str(event.body["name"]), list(map(self._told, event.body["parts"]))
         if not any(len(str(part.get("raw", ""))) > PIECE for part in parts):
             return [ev.artifact(name, parts, append=event.body["append"], last=event.body["last"])]
         made = [one for part in parts for one in self._part(name, part)]
@@ -118,6 +119,15 @@ class Outbox:
             one.body["append"] = event.body["append"] if number == 0 else True
             one.body["last"] = event.body["last"] and number == len(told) - 1
         return made
+
+    def _told(self, part: Json) -> Json:
+        """A part a runtime made, without a reference to what is stored and without hidden paths in the text of a small file."""
+        part = _unforged(part)
+        raw = _bytes(part) if len(str(part.get("raw", ""))) <= PIECE else None
+        if raw is None or not _is_text(str(part.get("mediaType") or ""), raw):
+            return part
+        shown = b"".join(veiled(iter([raw]), self._place.shown))
+        return part if shown == raw else {**part, "raw": base64.b64encode(shown).decode()}
 
     def _part(self, name: str, part: Json) -> list[Event]:
         raw = _bytes(part)
@@ -145,7 +155,9 @@ class Outbox:
 
     def _kept(self, name: str, given: str, media_type: str, pieces: Iterator[bytes], metadata: Json) -> list[Event]:
         """Store a file and answer the events that tell it."""
-        if essence(media_type).startswith("text/") or essence(media_type) in _TEXT_TYPES:
+        first = next(pieces, b"")
+        pieces = chain([first], pieces)
+        if _is_text(media_type, first):
             pieces = veiled(pieces, self._place.shown)
         try:
             content = put(self._store, pieces)
@@ -206,6 +218,12 @@ def _bytes(part: Json) -> bytes | None:
         return base64.b64decode(raw, validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def _is_text(media_type: str, begin: bytes) -> bool:
+    """Whether a file is text: it says so, or looks like it, as a script does whatever its type is."""
+    kind = essence(media_type)
+    return kind.startswith("text/") or kind in _TEXT_TYPES or guessed("", begin[:HEAD]) == "text/plain"
 
 
 def veiled(pieces: Iterator[bytes], paths: Mapping[str, str]) -> Iterator[bytes]:

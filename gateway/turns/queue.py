@@ -24,7 +24,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, liter
 from adapters import events as ev
 from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
-from gateway.errors import Conflict, InvalidParams, NotFound, Unavailable
+from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import append, encode, entries, locked
@@ -50,6 +50,7 @@ _SESSION_STATUS = {"input_required": "awaiting_input", "auth_required": "awaitin
 CONTEXT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # it names the session's directory
 
 MADE = "ses_"  # how the ids begin that we make
+ARCHIVED = "archived"  # the kind of the last event of a session
 
 _session, _task, _turn = Session.__table__, Task.__table__, Turn.__table__  # type: ignore[attr-defined]
 _event = EventRow.__table__  # type: ignore[attr-defined]
@@ -72,6 +73,7 @@ _LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _K
 _OTHER_STATES = select(_turn.c.state).where(
     _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended"
 )
+_UNDONE = select(_turn.c.id).where(_turn.c.session_id == _KEY, _turn.c.state != "ended", _turn.c.yield_reason.is_(None))
 _OF_TURN = union_all(select(_KEY), select(_turn.c.id).where(_turn.c.steers == _KEY, _turn.c.yield_reason == "steered"))
 _MESSAGES = (
     select(_event.c.body)
@@ -164,8 +166,10 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
     """
     context_id = new.context_id
     if context_id:
-        found = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == context_id)).first()
+        found = conn.execute(_SESSION, {"key": context_id}).first()
         if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
+            if found.status == "archived":
+                raise archived(context_id)
             return context_id
         if found is not None or context_id.startswith(MADE):
             raise NotFound(f"Context {context_id!r} was not found.")
@@ -306,6 +310,26 @@ def open_tasks(conn: Connection, session_id: str) -> list[str]:
     """Ids of a session's tasks that have not ended, oldest first."""
     mine = (_task.c.session_id == session_id, _task.c.state.not_in(TERMINAL))
     return list(conn.execute(select(_task.c.id).where(*mine).order_by(_task.c.first_seq)).scalars())
+
+
+def archived(session_id: str) -> Archived:
+    return Archived(f"Session {session_id!r} is archived: it can be read, not continued.", "Begin a new one.")
+
+
+def archive(conn: Connection, session_id: str) -> list[Batch]:
+    """Close a session for good; a task that waits for input is canceled. Raises Busy while a turn waits or runs."""
+    locked(conn, session_id)
+    if conn.execute(_SESSION, {"key": session_id}).one().status == "archived":
+        return []
+    if conn.execute(_UNDONE, {"key": session_id}).first() is not None:
+        raise Busy(f"Session {session_id!r} is at work.", "Wait until it rests, or cancel it first.")
+    # Its last turn's process may be on its way out, so that the turn still counts as running: it writes nothing any more.
+    waiting = [_bare(conn, session_id, None, task_id) for task_id in open_tasks(conn, session_id)]
+    batches = [finish(conn, task, [ev.done("canceled")], None) for task in waiting]
+    body = {"kind": ARCHIVED, "text": "The session is archived: it can be read, not continued."}
+    batches.append(append(conn, session_id, entries([Event("system", "progress", body, "system")], task_id=None, turn_id=None)))
+    conn.execute(_SET_SESSION, {"key": session_id, "status": "archived", "updated_at": now_us()})
+    return batches
 
 
 def abandoned(conn: Connection, owner: str) -> list[Claimed]:

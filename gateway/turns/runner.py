@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError
 from adapters.profile import Profile
 from gateway.clock import new_id
+from gateway.egress.gate import Gate, Gates, Way
 from gateway.files import rows
 from gateway.files.refs import Kept
 from gateway.files.store import Store
@@ -33,7 +34,7 @@ from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
 from gateway.turns.asked import Asked
-from gateway.turns.launching import Place, launch_of, turn_of
+from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
@@ -57,14 +58,16 @@ class Runner:
         starter: Starter,
         settings: Settings,
         store: Store,
+        gates: Gates,
     ) -> None:
         self.turn, self.spec, self.profile = turn, spec, profile
-        self.log, self.starter, self.settings = log, starter, settings
+        self.log, self.starter, self.settings, self.gates = log, starter, settings, gates
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
         self.native = _Native(turn.native, spec.runtime)
         self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
+        self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
         self.cause: Cause = "exited"
         self.why = ""  # what the owner should know of the cause
@@ -82,10 +85,11 @@ class Runner:
     async def run(self) -> None:
         """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
         began = time.monotonic()
-        last = await self._attempt()
-        await self._finish(last)
-        await self._leave()
-        await self.stop()
+        async with self._gated():
+            last = await self._attempt()
+            await self._finish(last)
+            await self._leave()
+            await self.stop()
         await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
         self._report(last[-1], began)
 
@@ -135,6 +139,18 @@ class Runner:
         with anyio.move_on_after(self.settings.stop_seconds), suppress(LaunchError):
             await self.process.wait()
 
+    @asynccontextmanager
+    async def _gated(self) -> AsyncIterator[None]:
+        """With the agent's way out watched over, where it has an egress policy."""
+        if self.spec.egress is None:
+            yield
+            return
+        env, provider = variables(self.spec, self.profile), model_of(self.spec, self.profile)[0]
+        named = {"agent": self.spec.name, "session": self.turn.session_id, "turn": self.turn.id}
+        way = Way(self.spec.egress, self.profile, provider, env, self.place.home.parent)
+        async with self.gates.opened(way, self._pending.add, **named) as self.gate:
+            yield
+
     # -- the attempt
 
     async def _attempt(self) -> list[Event]:
@@ -161,9 +177,11 @@ class Runner:
             return self.dialogue.end(over.cause, Failure("budget_exceeded", over.why))
         launch = None
         try:
-            launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told)
+            env = self.gate.env if self.gate else variables(self.spec, self.profile)
+            launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             if self.cause == "exited":
-                self.process = await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id)
+                socket = self.gate.socket if self.gate else None
+                self.process = await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []
@@ -285,6 +303,7 @@ class Runner:
             await self.log.write(op, beside=True)
 
     async def _finish(self, last: list[Event]) -> None:
+        last = self.gate.judge.judged(last) if self.gate else last
         error = last[-1].body["error"]
         if error is not None:
             error["incident"] = new_id("inc")

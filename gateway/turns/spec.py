@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
+from gateway.egress.policy import Policy
 from gateway.files.refs import STORED, Kept
 
 
@@ -28,6 +29,7 @@ class AgentSpec:
     command: tuple[str, ...] = ()
     mcp_servers: tuple[Mapping[str, Any], ...] = ()
     placement: str = "local"
+    egress: Policy | None = None  # None: everything
 
 
 AgentLoader = Callable[[Connection, str, int], AgentSpec]

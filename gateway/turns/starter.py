@@ -48,15 +48,15 @@ class Starter:
         await self.warden.aclose()
         self._containers.close()
 
-    async def spawn(self, launch: Launch, place: Place, placement: str, turn: str) -> Started:
-        """Write the runtime's files and start it. Raises LaunchError, OSError."""
+    async def spawn(self, launch: Launch, place: Place, placement: str, turn: str, egress: Path | None = None) -> Started:
+        """Write the runtime's files and start it; `egress` is its sandbox's only way out. Raises LaunchError, OSError."""
         if placement == "docker":
             return await self._contained(launch, place, turn)
         env = child_env(str(place.home), launch.env)
 
         def prepare() -> list[str]:
             _furnish(place, launch)
-            return _sandboxed(launch, place, env["PATH"]) if placement == "sandboxed" else list(launch.argv)
+            return _sandboxed(launch, place, env["PATH"], egress) if placement == "sandboxed" else list(launch.argv)
 
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
@@ -116,10 +116,11 @@ def _furnish(place: Place, launch: Launch) -> None:
     write_files(str(place.home), launch.files)
 
 
-def _sandboxed(launch: Launch, place: Place, path: str) -> list[str]:
-    if reason := sandbox.probe():
+def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
+    if reason := sandbox.probe(network=egress is None):
         raise LaunchError(EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
-    return sandbox.wrapped(launch.argv, home=str(place.home), work=str(place.work), path=path, sees=launch.sees)
+    dirs = {"home": str(place.home), "work": str(place.work)}
+    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
 
 
 def _give(folder: Path, uid: int, gid: int) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from adapters.dialogue import printed
+from adapters.dialogue import Turn, printed
+from adapters.jsonl import JsonLinesDialogue
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,10 @@ from adapters.dialogue import printed
 )
 def test_output_of_a_command_does_not_tell_who_called_the_shell(output: str, shown: str) -> None:
     assert printed(output) == shown
+
+
+def test_a_number_that_is_too_large_to_add_is_kept_raw_and_ends_nothing() -> None:
+    dialogue = JsonLinesDialogue(lambda: "call_1")
+    dialogue.start(Turn(prompt="Hi"))
+    (kept,), _ = dialogue.feed(b'{"type":"usage","cost_usd":1%s}' % (b"0" * 400))
+    assert (kept.type, kept.body["reason"], dialogue.running) == ("raw", "unexpected shape: OverflowError", True)

@@ -1,6 +1,6 @@
-"""`python -m tests.bench`: what a gateway with a fake `claude` does here, as a table and as JSON. It asserts no times.
+"""`python -m tests.bench [sqlite] [postgresql]`: what a gateway does here, as a table and as JSON. It asserts no times.
 
-Trust ratios more than figures: the client, the gateway and the runtimes share the machine.
+Its `claude` is a fake. Trust ratios more than figures: the client, the gateway and the runtimes share the machine.
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from tests.bench import measures
 from tests.bench.fanout import fanout
 from tests.bench.stage import make_agents, stage
+from tests.postgres import postgres_server
 from tests.support import Json
 
 
-async def run(folder: Path) -> Json:
+async def run(folder: Path, database: Callable[[], str]) -> Json:
+    """`database` makes a new one and tells its URL."""
     found: Json = {"cpus": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
-    with stage(folder) as on:
+    with stage(folder, database()) as on:
         await make_agents(on)
         found["throughput"] = await measures.throughput(on)
         found["latency"] = await measures.latency(on)
@@ -29,8 +34,8 @@ async def run(folder: Path) -> Json:
         ]
         found["memory_mb"] = await memory(on)
         found["long_sessions"] = [await measures.long_session(on, length) for length in measures.LENGTHS]
-    found["append_cpu_us"] = await measures.append_cost(folder)
-    found["fanout"] = await asyncio.to_thread(fanout, folder)
+    found["append_cpu_us"] = await measures.append_cost(database())
+    found["fanout"] = await asyncio.to_thread(fanout, folder, database())
     return found | {"load_after": round(os.getloadavg()[0], 2)}
 
 
@@ -70,11 +75,24 @@ def line(name: str, value: object, more: str) -> None:
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="switchboard-bench-") as folder:
-        found = asyncio.run(run(Path(folder)))
-    show(found)
-    print(json.dumps(found))
+    for kind in sys.argv[1:] or ["sqlite", "postgresql"]:
+        with tempfile.TemporaryDirectory(prefix="switchboard-bench-") as folder, databases(kind, Path(folder)) as database:
+            found = asyncio.run(run(Path(folder), database))
+        print(f"\n== {kind}")
+        show(found)
+        print(json.dumps(found))
     return 0
+
+
+@contextmanager
+def databases(kind: str, folder: Path) -> Iterator[Callable[[], str]]:
+    """Makes new databases of a kind; PostgreSQL as one uses it, with its promises about power losses."""
+    if kind == "sqlite":
+        numbers = count(1)
+        yield lambda: f"sqlite:///{folder / f'bench{next(numbers)}.db'}"
+        return
+    with postgres_server(durable=True) as server:
+        yield lambda: server.url(server.create())
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from tests.support import free_port
 HERE = Path(__file__).parent
 
 
-def fanout(folder: Path, readers: int = 1000, rate: int = 1000, seconds: float = 5) -> dict[str, Any]:
+def fanout(folder: Path, database: str, readers: int = 1000, rate: int = 1000, seconds: float = 5) -> dict[str, Any]:
     """`rate` events a second read by so many A2A subscribers; the readers are a C program on the same machine."""
     drain, request, port = folder / "drain", folder / "request", free_port()
     subprocess.run(["cc", "-O2", "-w", "-o", drain, HERE / "drain.c"], check=True)
     env = os.environ | {"SWITCHBOARD_DATA_DIR": str(folder / "fanout"), "SWITCHBOARD_PORT": str(port)}
+    env["SWITCHBOARD_DATABASE_URL"] = database
     argv = [sys.executable, "-m", "tests.bench.publisher", str(readers), str(rate), str(seconds)]
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as publisher:
         assert publisher.stdout is not None

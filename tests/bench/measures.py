@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, text
 
 from adapters import events as ev
 from gateway.clock import now_us
@@ -87,9 +86,9 @@ def sessions(stage: Stage, at_once: int, count: int, deltas: int = 200) -> Figur
     }
 
 
-async def append_cost(folder: Path, batch: int = 10, sample: int = 2000) -> Figures:
-    """CPU microseconds an event, appended through the log to a session that is so long already."""
-    database = Database(f"sqlite:///{folder / 'log.db'}")
+async def append_cost(url: str, batch: int = 10, sample: int = 2000) -> Figures:
+    """CPU microseconds an event (without the database server's), appended to a session that is so long already."""
+    database = Database(url)
     await database.start()
     log = Log(database)
     await database.write(lambda conn: _session(conn, "ses_long"))
@@ -119,7 +118,7 @@ async def _append(log: Log, session_id: str, count: int, batch: int, fence: int 
 
 async def long_session(stage: Stage, length: int, repeat: int = 10) -> Figures:
     """A turn in a session with so many events; GetTask of a short task there, and of a task that long: first, and again."""
-    database = Database(f"sqlite:///{stage.gateway.data_dir / 'switchboard.db'}")
+    database = Database(stage.database)
     await database.start()
     async with stage.http() as http:
         url = stage.url(AGENT)
@@ -155,4 +154,4 @@ def _task_of(stream: bytes) -> Json:
 def _stretch(conn: Connection, task_id: str) -> None:
     """Make what was appended to a task that had ended part of it."""
     last = "(SELECT max(seq) FROM event WHERE task_id = task.id)"
-    conn.exec_driver_sql(f"UPDATE task SET snapshot = NULL, snapshot_seq = {last} WHERE id = ?", (task_id,))
+    conn.execute(text(f"UPDATE task SET snapshot = NULL, snapshot_seq = {last} WHERE id = :id"), {"id": task_id})

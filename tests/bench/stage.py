@@ -27,6 +27,7 @@ KEY = {"ANTHROPIC_API_KEY": "not-a-key"}
 class Stage:
     gateway: GatewayProcess
     stamps: Path
+    database: str  # its URL
 
     @property
     def server(self) -> psutil.Process:
@@ -48,14 +49,14 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
+def stage(folder: Path, database: str) -> Iterator[Stage]:
     """Compile the fake, start a gateway that finds it first, and wait until all is quiet."""
     folder.joinpath("bin").mkdir()
     fake = folder / "bin" / "claude"
     subprocess.run(["cc", "-O2", "-w", "-include", HERE / "stamp.h", "-o", fake, HERE / "fake_claude.c"], check=True)
     path = f"{fake.parent}:{os.environ['PATH']}"
-    with gateway_process(folder / "data", {"PATH": path}) as gateway:
-        yield Stage(gateway, folder / "stamps")
+    with gateway_process(folder / "data", {"PATH": path, "SWITCHBOARD_DATABASE_URL": database}) as gateway:
+        yield Stage(gateway, folder / "stamps", database)
 
 
 async def make_agents(stage: Stage) -> None:

@@ -85,6 +85,16 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
         {"name": "a", "version": 4, "changed": {"runtime": {"old": "claude", "new": "codex"}}, "warnings": ["1 session."]},
     ),
+    "agent quick mailer --runtime codex --placement sandboxed --egress none": (
+        "agent.create",
+        {"name": "mailer", "runtime": "codex", "quick": True, "placement": "sandboxed", "egress": "none"},
+        MADE,
+    ),
+    "agent update a --egress 'a.example, *.b.example:8443' --egress-mode audit": (
+        "agent.update",
+        {"name": "a", "changes": {"egress": ["a.example", "*.b.example:8443"], "egress_mode": "audit"}},
+        {"name": "a", "version": 4, "changed": {}, "warnings": []},
+    ),
     "agent delete a --yes": ("agent.delete", {"name": "a"}, {"name": "a", "deleted": True}),
     "agent versions a": (
         "agent.versions",

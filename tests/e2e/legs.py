@@ -38,6 +38,11 @@ class Leg:
         """The same agent, placed in a container."""
         return f"{self.agent}-contained"
 
+    @property
+    def gated(self) -> str:
+        """The same agent, in a sandbox without a network."""
+        return f"{self.agent}-gated"
+
     def env(self, url: str, *, key: bool = True) -> dict[str, str]:
         return {self.url_env: url + self.url_path} | ({self.key_env: KEY} if key else {})
 

@@ -10,6 +10,8 @@ import anyio
 from adapters.registration import profiles
 from gateway.agents import Agents
 from gateway.db.engine import Database
+from gateway.deliver.guard import Guard
+from gateway.egress.gate import Gates
 from gateway.files.store import Disk
 from gateway.log.store import Log
 from gateway.owner.border import load_secrets
@@ -33,7 +35,8 @@ async def another_engine(stage: Stage) -> AsyncIterator[Engine]:
     settings = Settings(data_dir=stage.gateway.data_dir)
     database = Database(settings.database)
     await database.start()
-    yield Engine(Log(database), settings, profiles(), Agents(database, load_secrets(settings)).spec, Disk(settings.files_dir))
+    spec, store, gates = Agents(database, load_secrets(settings)).spec, Disk(settings.files_dir), Gates(Guard())
+    yield Engine(Log(database), settings, profiles(), spec, store, gates)
     await database.aclose()
 
 

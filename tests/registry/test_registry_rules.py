@@ -80,7 +80,7 @@ def test_variables_that_decide_what_runs_are_refused(name: str) -> None:
         rules.check_env({name: "x"})
 
 
-@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "5", True, None, 1e10])
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "5", True, None, 1e13])
 def test_a_limit_is_a_number_above_zero(value: Any) -> None:
     with pytest.raises(Invalid):
         rules.check_limits({"turn_seconds": value})

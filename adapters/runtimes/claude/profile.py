@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.dialogue import Turn
+from adapters.endpoints import ANTHROPIC
 from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.claude.dialogue import PrintDialogue
 from adapters.runtimes.claude.stream import StreamDialogue
@@ -125,6 +126,7 @@ PROFILE = Profile(
     },
     default_mode="stream",
     key_env={"anthropic": KEY},
+    endpoints={"anthropic": ANTHROPIC},
     env_names=(
         "ANTHROPIC_AUTH_TOKEN",
         "ANTHROPIC_BASE_URL",

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.dialogue import Turn
+from adapters.endpoints import OPENAI
 from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.codex.app_server import AppServerDialogue
 from adapters.runtimes.codex.exec import ExecDialogue
@@ -128,6 +129,7 @@ PROFILE = Profile(
     },
     default_mode="app-server",
     key_env={"openai": KEY},
+    endpoints={"openai": OPENAI},
     env_names=(BASE_URL,),
     known_versions="0.169.0",
     install_hint="npm install -g @openai/codex",

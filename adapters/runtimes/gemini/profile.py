@@ -8,6 +8,7 @@ from typing import Any
 
 from adapters.acp import recorded_load
 from adapters.dialogue import Turn
+from adapters.endpoints import GOOGLE
 from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.gemini.acp import GeminiAcpDialogue
 from adapters.runtimes.gemini.dialogue import PrintDialogue
@@ -112,6 +113,7 @@ PROFILE = Profile(
     },
     default_mode="print",
     key_env={"google": KEY},
+    endpoints={"google": GOOGLE},
     env_names=("GOOGLE_GEMINI_BASE_URL", "GEMINI_CLI_CUSTOM_HEADERS"),
     default_model="google/gemini-2.5-pro",
     known_versions="0.61.0",

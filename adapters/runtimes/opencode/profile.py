@@ -13,6 +13,7 @@ from typing import Any
 
 from adapters.acp import recorded_load
 from adapters.dialogue import Turn
+from adapters.endpoints import ANTHROPIC, GOOGLE, OPENAI
 from adapters.profile import Capabilities, Launch, Mode, Plan, Profile, value_after
 from adapters.runtimes.opencode.dialogue import AcpMode, RunMode
 from adapters.runtimes.opencode.serve import ServeMode
@@ -158,6 +159,7 @@ PROFILE = Profile(
     },
     default_mode="acp",
     key_env={name: provider.key for name, provider in _PROVIDERS.items()},
+    endpoints={"anthropic": ANTHROPIC, "openai": OPENAI, "google": GOOGLE, "openai-compatible": OPENAI},
     env_names=tuple(dict.fromkeys(provider.base_url for provider in _PROVIDERS.values())),
     known_versions="1.18.33",
     install_hint="npm install -g opencode-ai",

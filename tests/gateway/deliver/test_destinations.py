@@ -10,12 +10,14 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy.util import await_only
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from adapters.events import Event, artifact, ask, chunk, done, notice, tool_start
@@ -37,6 +39,7 @@ from gateway.turns import queue
 from gateway.turns.spec import Inbound
 from registry.secrets import Secrets
 from tests.gateway.deliver.receivers import Receiver
+from tests.postgres import PostgresServer
 
 NEW, OLD = ("whsec_" + base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
 GUARD = Guard.allowing("127.0.0.1")
@@ -328,3 +331,34 @@ async def test_a_session_has_a_bounded_number_of_destinations(stage: Stage) -> N
         await stage.log.database.write(lambda conn: save(conn, stage.secrets, stage.task.session_id, wanted[:1]))
     with pytest.raises(NotFound):
         await stage.log.database.write(lambda conn: save(conn, stage.secrets, "ses_0", wanted[:1]))
+
+
+async def test_nothing_is_owed_for_ever_to_a_webhook_that_is_removed_while_something_happens(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    name = postgres.create()
+    async with staged(tmp_path, postgres.url(name)) as stage:
+        id, written = await stage.hook("http://127.0.0.1:9/"), anyio.Event()
+        new = entries([chunk("a")], task_id=stage.task.task_id, turn_id=stage.task.turn_id)
+
+        def happen(conn: Connection) -> None:
+            outbox.enqueue(conn, append(conn, stage.task.session_id, new))
+            written.set()
+            while not waits_for_a_lock(conn):
+                await_only(anyio.sleep(0.01))
+
+        async def remove() -> None:
+            await written.wait()
+            await stage.log.database.write(lambda conn: destinations.remove(conn, stage.task.session_id, id))
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(stage.log.database.write, happen, beside=True))
+                group.start_soon(remove)
+        assert await stage.owed() == 0
+    postgres.drop(name)
+
+
+def waits_for_a_lock(conn: Connection) -> bool:
+    """Whether somebody else does."""
+    return bool(conn.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar())

@@ -144,13 +144,25 @@ async def test_a_runtime_cannot_refer_to_what_is_stored(tmp_path: Path) -> None:
 
 async def test_no_machine_path_leaves_in_a_text_file(tmp_path: Path) -> None:
     """[HIDE-1]"""
-    command = OUT + "pwd > where.txt; for n in $(seq 4000); do pwd; done > long.txt; pwd > odd.json"
+    command = OUT + "pwd > where.txt; for n in $(seq 4000); do pwd; done > long.txt; pwd > odd.json; pwd > run.sh"
     with anyio.fail_after(30):
         async with desk(tmp_path) as gateway:
             task = await say(gateway, command)
     told = artifacts(task)
     assert told["where.txt"][0]["text"] == "/workspace/outbox\n"
-    assert content(told["odd.json"][0]) == b"/workspace/outbox\n"
+    assert [content(told[name][0]) for name in ("odd.json", "run.sh")] == [b"/workspace/outbox\n"] * 2
     assert content(told["long.txt"][0]) == b"/workspace/outbox\n" * 4000
     assert str(workspace(tmp_path, task)) not in str(task)
     assert spoken(task) == ""
+
+
+async def test_no_machine_path_leaves_in_a_small_file_a_runtime_declares(tmp_path: Path) -> None:
+    """[HIDE-1]"""
+    encoded = "$(printf 'in %s' $PWD | base64 -w0)"
+    parts = f'"parts":[{{"raw":"{encoded}","mediaType":"text/plain"}},{{"raw":"{encoded}"}}]}}'
+    command = f'cat <<END\n{{"type":"artifact","name":"a",{parts}\n{{"type":"message",{parts}\nEND'
+    with anyio.fail_after(30):
+        async with desk(tmp_path) as gateway:
+            task = await say(gateway, command)
+    told = [*artifacts(task)["a"], *task["status"]["message"]["parts"]]
+    assert list(map(content, told)) == [b"in /workspace"] * 4

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from gateway.errors import Conflict
-from gateway.log.hub import KEEP_ROWS, MANY, Hub
+from gateway.log.hub import ARTIFACT_CHARS, KEEP_CHARS, KEEP_ROWS, MANY, Hub
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.store import Log, append
 from gateway.log.tail import PAGE, tail, watch
@@ -234,6 +234,15 @@ def test_what_is_kept_for_a_reader_who_does_not_read_is_bounded() -> None:
             hub.publish(Batch("s", Position(seq), [row(seq + 1)] * 3))
         assert batches_alive() <= KEEP_ROWS // 3
     assert batches_alive() == 0
+
+
+def test_of_artifacts_no_more_is_kept_than_their_files_would_allow() -> None:
+    """What readers make of them holds the files' bytes. [INV-4]"""
+    hub = Hub()
+    with hub.subscribe("s"):
+        for seq in range(KEEP_ROWS):
+            hub.publish(Batch("s", Position(seq), [row(seq + 1)._replace(type="artifact")]))
+        assert 0 < batches_alive() <= KEEP_CHARS // ARTIFACT_CHARS
 
 
 def test_a_channel_lives_as_long_as_its_last_reader() -> None:

@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from gateway.auth.callers import Pepper
+from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.db.engine import Database
 from gateway.errors import NotFound
@@ -41,6 +42,7 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
 
     key = OwnerKey.load(settings.owner_key_file)
     Pepper.load(settings.callers_key_file)
+    ClientTokens.load(settings.tokens_key_file, 1, 1)
     owner = Owner(
         database=Database(settings.database),
         settings=settings,

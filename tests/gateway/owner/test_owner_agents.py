@@ -34,6 +34,8 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         env={"MAIL_TOKEN": "tok-123456"},
         mcp_servers=[SERVER],
         placement="sandboxed",
+        egress=["api.example.com", "*.example.org:8443"],
+        egress_mode="audit",
         public=False,
     )
     assert made.pop("created_at") == made.pop("updated_at")
@@ -59,6 +61,8 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         "command": [],
         "mcp_servers": [{**SERVER, "env": {"DB_TOKEN": "set"}}],
         "placement": "sandboxed",
+        "egress": ["api.example.com", "*.example.org:8443"],
+        "egress_mode": "audit",
         "public": False,
         "extended": None,
         "warnings": [],
@@ -147,6 +151,14 @@ async def test_a_name_is_taken_until_its_agent_is_deleted(api: Api) -> None:
         ({"promt": "x"}, "invalid_params", "'promt'"),
         ({"prompt": 5}, "invalid_params", "(was 5)"),
         ({"placement": "moon"}, "invalid_params", "moon"),
+        ({"egress": "none"}, "invalid_params", "'local'"),
+        ({"egress_mode": "audit"}, "invalid_params", "'local'"),
+        ({"egress_mode": "loose"}, "invalid_params", "'loose'"),
+        ({"egress": "some", "placement": "sandboxed"}, "invalid_params", "'some'"),
+        ({"egress": [], "placement": "sandboxed"}, "invalid_params", "'[]'"),
+        ({"egress": ["a.example", "10.0.0.1"], "placement": "sandboxed"}, "invalid_params", "'10.0.0.1'"),
+        ({"egress": ["a.example", "a.example"], "placement": "sandboxed"}, "invalid_params", "'a.example'"),
+        ({"egress": ["h"] * 501, "placement": "sandboxed"}, "invalid_params", "501"),
         ({"public": "yes"}, "invalid_params", "public"),
     ],
 )
@@ -219,6 +231,8 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "command": {"value": [], "source": "default"},
         "mcp_servers": {"value": [], "source": "default"},
         "placement": {"value": "local", "source": "default"},
+        "egress": {"value": "all", "source": "default"},
+        "egress_mode": {"value": "strict", "source": "default"},
         "public": {"value": True, "source": "default"},
         "extended": {"value": None, "source": "default"},
     }
@@ -406,3 +420,24 @@ async def test_a_hidden_runtime_is_not_listed_but_may_be_used(api: Api) -> None:
     await api.call("agent.create", name="mailer", runtime="secret-runtime")
     assert "secret-runtime" not in [runtime["name"] for runtime in (await api.call("runtimes.list"))["runtimes"]]
     assert "secret-runtime" not in (await api.refusal("agent.create", name="other", runtime="zzz")).hint
+
+
+async def test_an_agent_with_a_policy_does_not_leave_its_sandbox(api: Api) -> None:
+    await api.call("agent.create", name="mailer", runtime="alpha", placement="sandboxed", egress="none")
+    refused = await api.refusal("agent.update", name="mailer", changes={"placement": "local"})
+    assert refused.error["message"] == "An egress policy needs a sandbox around the agent, and it is placed 'local'."
+    assert refused.hint == "Set placement to sandboxed too, or egress to all and egress_mode to strict."
+    updated = await api.call("agent.update", name="mailer", changes={"placement": None, "egress": None})
+    assert updated["changed"] == {
+        "placement": {"old": "sandboxed", "new": "local"},
+        "egress": {"old": "none", "new": "all"},
+    }
+
+
+async def test_a_runtime_of_many_providers_needs_a_model_with_a_policy(api: Api) -> None:
+    """Whose key should the gateway add?"""
+    wanted = {"name": "mailer", "runtime": "gamma", "placement": "sandboxed", "egress": "none"}
+    refused = await api.refusal("agent.create", **wanted)
+    assert refused.error["message"] == "With an egress policy runtime 'gamma' must be told its model."
+    made = await api.call("agent.create", **wanted, model="openai/gpt-5.5")
+    assert made["egress"] == "none"

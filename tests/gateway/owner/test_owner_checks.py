@@ -153,6 +153,7 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "secrets.key": (True, True),
         "callers.key": (True, True),
         "cards.key": (True, True),
+        "tokens.key": (True, True),
         "database": (True, True),
         "public URL": (True, True),
         "sandbox": (not sandbox.probe(), False),

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from gateway.log import snapshot
+from gateway.log.rows import Position
 from gateway.retention import keeper, segments
 from gateway.retention.keeper import _piece, pieces, raise_floor
 from tests.gateway.retention.archives import Stage, keeping
@@ -140,6 +142,28 @@ async def test_killed_anywhere_on_the_way_nothing_is_lost_or_repeated(
         assert await stage.client.get("hello", task["id"]) == task
         last = rows[-1].seq
         assert {row.seq for row in await stage.rows(session_id)} == {last}
+
+
+async def test_while_a_log_is_pruned_readers_get_the_snapshot_and_what_follows_it(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[INV-2]"""
+    monkeypatch.setattr(keeper, "PRUNE_ROWS", 1)
+    async with keeping(tmp_path) as stage:
+        session_id = (await stage.send("N=5 TOOLS=1"))["contextId"]
+        before = await stage.rows(session_id)
+        await stage.keeper._freeze(session_id)
+        piece = await stage.database.read(lambda conn: _piece(conn, session_id))
+        assert piece is not None
+        assert await stage.database.write(lambda conn: raise_floor(conn, piece))
+        expected = [(piece.last, "snapshot"), *[(row.seq, row.type) for row in before if row.seq > piece.last]]
+        for left in range(sum(row.seq <= piece.last for row in before) - 1, 0, -1):
+            assert await stage.database.write(lambda conn: keeper._prune(conn, session_id, piece.last))
+            assert await stage.rows(session_id) == before[-left - len(expected) + 1 :]
+            told = await stage.client.events(session_id)
+            assert [(event["seq"], event["type"]) for event in told] == expected
+            page = await stage.database.read(lambda conn: snapshot.page(conn, session_id, Position(0), 1000))
+            assert [(row.seq, row.type) for row in page] == expected
 
 
 async def test_a_session_that_goes_on_meanwhile_keeps_its_log(tmp_path: Path) -> None:

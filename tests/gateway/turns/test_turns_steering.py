@@ -226,7 +226,7 @@ async def another_process(tmp_path: Path, gateway: Client) -> AsyncIterator[Engi
     database = Database(gateway.engine.settings.database)
     await database.start()
     ours = gateway.engine
-    yield Engine(Log(database), ours.settings, ours.profiles, ours.load_agent, ours.store)
+    yield Engine(Log(database), ours.settings, ours.profiles, ours.load_agent, ours.store, ours.gates)
     await database.aclose()
 
 

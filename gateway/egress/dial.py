@@ -1,0 +1,57 @@
+"""Connections to addresses that were vetted, and to nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+import anyio
+import anyio.abc
+import httpcore2
+from httpcore2 import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
+
+CONNECT_SECONDS = 10.0
+MAX_TRIED = 4  # addresses of one host
+T = TypeVar("T")
+
+
+async def dial(addresses: Sequence[str], port: int) -> anyio.abc.ByteStream:
+    """Raises OSError."""
+
+    async def connect(address: str) -> anyio.abc.ByteStream:
+        with anyio.fail_after(CONNECT_SECONDS):
+            return await anyio.connect_tcp(address, port)
+
+    return await _first(addresses, connect)
+
+
+class Pinned(AsyncNetworkBackend):
+    """Dials these addresses, whatever name it is given."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+        self._backend = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> AsyncNetworkStream:
+        async def connect(address: str) -> AsyncNetworkStream:
+            return await self._backend.connect_tcp(address, port, CONNECT_SECONDS, local_address, socket_options)
+
+        return await _first(self._addresses, connect)
+
+
+async def _first(addresses: Sequence[str], connect: Callable[[str], Awaitable[T]]) -> T:
+    """The first that answers. Raises what the last one failed with."""
+    *others, last = addresses[:MAX_TRIED]
+    for address in others:
+        try:
+            return await connect(address)
+        except (OSError, httpcore2.ConnectError, httpcore2.ConnectTimeout):
+            continue
+    return await connect(last)

@@ -1,0 +1,19 @@
+"""What an agent may reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry.hosts import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Not `strict`: what the policy does not name passes too, and is written down."""
+
+    hosts: tuple[Host, ...] = ()
+    everything: bool = False
+    strict: bool = True
+
+    def names(self, host: str, port: int) -> bool:
+        return self.everything or any(allowed.admits(host, port) for allowed in self.hosts)

@@ -1,0 +1,135 @@
+"""Where requests come in and answers go out: parameters and bodies are checked, every error has one shape.
+
+    {"code": "session_archived", "message": "what happened", "hint": "what to do"}
+
+What a caller may know of an error it is told; the rest is an incident, of which the log has the details.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
+
+import structlog
+from pydantic import BaseModel, ValidationError
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.clock import new_id
+from gateway.errors import (
+    Conflict,
+    InvalidParams,
+    NotAllowed,
+    NotFound,
+    OutOfScope,
+    RateLimited,
+    SwitchboardError,
+    TooLarge,
+    Unavailable,
+    UnsupportedType,
+    UsageError,
+)
+from gateway.wire import BadBody, checked_body
+
+NO_STORE = {"Cache-Control": "no-store"}
+RETRY_SECONDS = 1
+_TOLD = (UsageError, NotFound, Conflict, NotAllowed, OutOfScope, RateLimited)
+_SECRET = frozenset({"destinations", "secrets"})  # what holds or may hold secrets is not quoted
+M = TypeVar("M", bound=BaseModel)
+
+log_ = structlog.get_logger("switchboard.sessions")
+
+
+def answer(model: BaseModel, status: int = 200) -> Response:
+    return Response(model.model_dump_json(), status, NO_STORE, "application/json")
+
+
+def refused(exc: Exception) -> Response:
+    """An error as its answer."""
+    problem, headers = told(exc), dict(NO_STORE)
+    if isinstance(exc, RateLimited):
+        headers["Retry-After"] = str(exc.retry_after)
+    if isinstance(exc, Unavailable):
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    if isinstance(exc, NotAllowed):
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(problem, status_of(exc), headers)
+
+
+def status_of(exc: Exception) -> int:
+    return exc.codes.http if isinstance(exc, SwitchboardError) else 500
+
+
+def told(exc: Exception) -> dict[str, Any]:
+    """An error as callers are told it."""
+    if isinstance(exc, _TOLD):
+        return exc.to_json()
+    incident = new_id("inc")
+    if isinstance(exc, Unavailable):
+        log_.error("request_failed", incident=incident, error=exc.message)
+        return Unavailable(f"The gateway is not available now (incident {incident}).", "Try again later.").to_json()
+    log_.error("request_failed", incident=incident, exc_info=exc)
+    return SwitchboardError(f"The gateway could not answer (incident {incident}).", "Try again later.").to_json()
+
+
+def queried(connection: HTTPConnection, model: type[M]) -> M:
+    """Raises InvalidParams."""
+    return parsed(model, dict(connection.query_params))
+
+
+async def body_of(request: Request, model: type[M], limit: int) -> M:
+    """Raises InvalidParams, TooLarge, UnsupportedType."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedType(f"The Content-Type {media_type[:80]!r} is not taken.", "Send application/json.")
+    try:
+        body = await checked_body(request, limit)
+    except BadBody as exc:
+        raise (TooLarge if exc.status == 413 else InvalidParams)(str(exc), "Send less.") from exc
+    return parsed(model, strict_json(body))
+
+
+def strict_json(text: bytes | str) -> Any:
+    """JSON as its standard has it: no NaN, no half of a surrogate pair. Raises InvalidParams."""
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as exc:
+        where = f": {exc}" if isinstance(exc, json.JSONDecodeError) else ""
+        raise InvalidParams(f"The body is no JSON{where}.", "Send a JSON object in UTF-8.") from exc
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def parsed(model: type[M], value: Any) -> M:
+    """Raises InvalidParams that says what is wrong where, and what was there."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False, include_context=False)
+        raise InvalidParams("; ".join(map(_said, errors[:3])) + ".", _hint(model, errors[0])) from exc
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, error["loc"]))
+    match error["type"]:
+        case "extra_forbidden":
+            return f"There is no {place!r}"
+        case "missing":
+            return f"{place!r} is missing"
+    said = error["msg"].removeprefix("Value error, ")
+    if _SECRET.intersection(error["loc"]):
+        return f"{place}: {said}"
+    return f"{place or 'the body'}: {said} (was {repr(error['input'])[:100]})"
+
+
+def _hint(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    if error["type"] != "extra_forbidden" or len(error["loc"]) > 1:
+        return "See specs/session-api.md."
+    close = get_close_matches(str(error["loc"][0]), model.model_fields, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(model.model_fields)}."

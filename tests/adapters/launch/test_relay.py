@@ -1,0 +1,54 @@
+"""The relay as the neighbour of a container: alone, and for bytes both ways."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from adapters.launch import relay
+from adapters.launch.process import Warden
+from tests.support import free_port
+
+
+async def test_it_hands_connections_over_and_says_when_a_side_is_done(tmp_path: Path, warden: Warden) -> None:
+    port = free_port()
+    argv = [sys.executable, "-I", "-S", relay.__file__, "egress.sock", str(port)]
+    async with await anyio.create_unix_listener(tmp_path / "egress.sock") as listener:
+        process = await warden.spawn(argv, env={}, cwd=str(tmp_path), tag="relay")
+        with anyio.fail_after(20):
+            ours, theirs = await connected(port), await listener.accept()
+            async with ours, theirs:
+                await ours.send(b"question" * 10_000)
+                await ours.send_eof()
+                assert await everything(theirs) == b"question" * 10_000
+                await theirs.send(b"answer")
+                await theirs.send_eof()
+                assert await everything(ours) == b"answer"
+        await process.stop(grace=0)
+        await process.aclose()
+
+
+async def connected(port: int) -> anyio.abc.ByteStream:
+    while True:
+        try:
+            return await anyio.connect_tcp("127.0.0.1", port)
+        except OSError:
+            await anyio.sleep(0.02)
+
+
+async def everything(stream: anyio.abc.ByteStream) -> bytes:
+    return b"".join([piece async for piece in stream])
+
+
+async def test_where_nobody_listens_a_connection_just_ends(tmp_path: Path, warden: Warden) -> None:
+    port = free_port()
+    argv = [sys.executable, "-I", "-S", relay.__file__, "none.sock", str(port)]
+    process = await warden.spawn(argv, env={}, cwd=str(tmp_path), tag="relay")
+    with anyio.fail_after(20):
+        async with await connected(port) as ours:
+            assert await everything(ours) == b""
+    await process.stop(grace=0)
+    await process.aclose()
