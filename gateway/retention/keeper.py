@@ -97,9 +97,19 @@ class Keeper:
         taken, after, before = 0, (0, ""), now_us() - self._after_us
         while due := await self._database.read(lambda conn, after=after: _due(conn, before, after)):  # type: ignore[misc]
             for updated_at, session_id in due:
-                taken += await self.take(session_id)
+                taken += await self._taken(session_id)
                 after = updated_at, session_id
         return taken
+
+    async def _taken(self, session_id: str) -> bool:
+        """Take one session; one that is damaged keeps neither the others nor the gateway from their work."""
+        try:
+            return await self.take(session_id)
+        except (SwitchboardError, OSError):
+            raise
+        except Exception:
+            log_.exception("session_not_archived", session=session_id)
+            return False
 
     async def take(self, session_id: str) -> bool:
         """Take one session, if it is closed. Raises OSError where its file cannot be written."""

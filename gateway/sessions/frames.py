@@ -125,15 +125,18 @@ class Teller:
         return one_line(f'{{"seq":{row.seq},{names},{ids},"created_at":"{iso(row.created_at)}","body":{body}}}')
 
     def artifact(self, artifact: Artifact) -> Artifact:
-        return artifact.model_copy(update={"parts": self._linked(artifact.parts)})
+        return artifact.model_copy(update={"parts": self._parts(artifact.parts)})
 
-    def _linked(self, value: Any) -> Any:
-        """A value with a URL in the place of each file."""
-        if isinstance(value, list):
-            return [self._linked(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        return self._link(value) if STORED in value else {name: self._linked(item) for name, item in value.items()}
+    def _linked(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A body with a URL in the place of each file. Only a part itself is one: what stands within it is somebody's data."""
+        made = dict(body)
+        for name in ("tasks", "artifacts", "history"):  # of a snapshot
+            if name in made:
+                made[name] = [self._linked(one) for one in made[name]]
+        return made | ({"parts": self._parts(made["parts"])} if "parts" in made else {})
+
+    def _parts(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [self._link(part) if STORED in part else part for part in parts]
 
     def _link(self, part: dict[str, Any]) -> dict[str, Any]:
         stored, metadata = part[STORED], part.get("metadata") or {}

@@ -135,3 +135,13 @@ def test_a_url_holds_as_long_as_it_says_and_is_the_same_for_a_slot_of_time() -> 
 
 def test_a_name_in_a_header_is_quoted_whole() -> None:
     assert disposition('a"\\;\u65e5.txt') == "attachment; filename=\"a__;_.txt\"; filename*=UTF-8''a%22%5C%3B%E6%97%A5.txt"
+
+
+async def test_data_that_looks_like_a_file_of_ours_gets_no_url_and_breaks_no_reader(tmp_path: Path) -> None:
+    """Neither what a caller sends nor what a tool is given may have the gateway sign for a file of somebody else. [FILE-5]"""
+    parts = [{"data": {"stored": {"id": "fil_x", "name": "x", "size": 5, "media_type": "text/plain"}}}, {"data": {"stored": 1}}]
+    with anyio.fail_after(30):
+        async with desk(tmp_path) as gateway:
+            task = await say(gateway, "true", *parts)
+            found = await gateway.http.get(f"{gateway.url}/v1/sessions/{task['contextId']}/events")
+    assert found.json()["events"][0]["body"]["parts"] == [{"text": "true"}, *parts]

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from gateway.log import snapshot
+from gateway.log.models import EventRow
 from gateway.log.rows import Position
 from gateway.retention import keeper, segments
 from gateway.retention.keeper import _piece, pieces, raise_floor
 from tests.gateway.retention.archives import Stage, keeping
 from tests.support import Client, Json, streamed_text, text_of
+
+_event = EventRow.__table__  # type: ignore[attr-defined]
 
 
 async def resumed(client: Client, task_id: str, last: str) -> list[Any]:
@@ -178,6 +182,16 @@ async def test_a_session_that_goes_on_meanwhile_keeps_its_log(tmp_path: Path) ->
         assert not await stage.database.write(lambda conn: raise_floor(conn, piece))
         rows = await stage.rows(session_id)
         assert [row.seq for row in rows if not row.sub] == list(range(1, rows[-1].seq + 1))
+
+
+async def test_a_damaged_session_keeps_no_other_from_the_archive(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as stage:
+        damaged, whole = [(await stage.send("N=1"))["contextId"] for _ in range(2)]
+        spoil = update(_event).where(_event.c.session_id == damaged, _event.c.type == "chunk").values(body="{")
+        await stage.database.write(lambda conn: conn.execute(spoil).close())
+        assert await stage.keeper.sweep() == 1
+        assert {row.type for row in await stage.rows(whole)} == {"done"}
+        assert await stage.keeper.sweep() == 0
 
 
 async def test_a_damaged_file_is_said_and_a_missing_directory_is_made(tmp_path: Path) -> None:

@@ -20,9 +20,6 @@ from tests.support import Json, serving
 LINE_ENDS = "a\x85b\u2028c\u2029d\n\r\u0000"
 
 
-pytestmark = pytest.mark.usefixtures("database_url")
-
-
 async def archived(api: Api, input: str = "N=3 TOOLFAIL", agent: str = "hello") -> tuple[str, list[Json]]:
     """A session whose streams end, and its log."""
     session = await api.finished(input, agent=agent)
@@ -30,6 +27,7 @@ async def archived(api: Api, input: str = "N=3 TOOLFAIL", agent: str = "hello") 
     return session["id"], await api.log(session["id"])
 
 
+@pytest.mark.usefixtures("database_url")
 async def test_every_way_of_reading_tells_the_same(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES) as gateway:
         api = Api(gateway)
