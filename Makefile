@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := tests/clients
 
-.PHONY: setup run test check fmt lock bench clis clients
+.PHONY: setup run test check fmt lock bench clis clients images
 
 setup: $(VENV)/.installed
 
@@ -52,6 +52,10 @@ test: check
 fmt: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The images of agents, on the engine of DOCKER_HOST. BASE=local: on this machine's own programs, no registry is asked.
+images: setup clis
+	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent
 
 bench: setup
 	$(BIN)/python -m tests.bench
