@@ -1,6 +1,7 @@
 # make setup   .venv with the product and the test tools (called by the other two)
 # make run     serve on http://127.0.0.1:8000 with an agent `hello` one can call at once
 # make test    everything that must hold before a change goes in
+# make images  the image that agents placed in containers run in
 
 PYTHON ?= python3
 VENV := .venv
@@ -47,6 +48,8 @@ check: setup
 
 test: check
 	@if command -v npm >/dev/null; then $(MAKE) clis clients; else echo "npm is missing: the tests with the real CLIs and with other clients will be skipped"; fi
+	@if $(BIN)/python -c 'import os, sys; from adapters.launch.container import unreachable; sys.exit(unreachable(os.environ))'; \
+		then $(MAKE) images BASE=local; else echo "No container engine answers: the tests of containers will be skipped"; fi
 	$(BIN)/python -m pytest
 
 fmt: setup
