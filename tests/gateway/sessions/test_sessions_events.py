@@ -67,8 +67,16 @@ async def test_an_event_source_is_told_not_to_come_again(tmp_path: Path) -> None
     async with serving(tmp_path) as gateway:
         api = Api(gateway)
         id, log = await archived(api)
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(len(log))}
-        assert (await api.ask("GET", f"/{id}/events", headers=headers)).status_code == 204
+        done = next(event["seq"] for event in log if event["type"] == "done")
+        for after, types, status in (
+            (len(log), None, 204),
+            (len(log) - 1, None, 200),
+            (done, "done", 204),
+            (done - 1, "done", 200),
+        ):
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            answer = await api.ask("GET", f"/{id}/events", headers=headers, params={"types": types} if types else {})
+            assert (after, types, answer.status_code) == (after, types, status)
 
 
 async def test_a_stream_begins_with_retry_and_has_its_type(tmp_path: Path) -> None:
