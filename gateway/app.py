@@ -113,7 +113,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     async def engine_check() -> Check:
         if not settings.worker:
             return Check("worker", True, "none in this process", required=False)
-        alive = engine.worker.warden.pid is not None
+        alive = engine.worker.starter.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.worker.active} turns run, at most {settings.concurrency}", fix)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway.cli.output import Output, one_line, when
 from gateway.cli.owner import OwnerApi
-from gateway.cli.shell import Group, as_owner
+from gateway.cli.shell import Group, as_either, as_owner
+
+if TYPE_CHECKING:
+    from gateway.cli.session_api import SessionApi
 
 PAGE = 500
 FOLLOW_SECONDS = 0.5
@@ -22,7 +25,11 @@ FOLLOW_SECONDS = 0.5
     examples=("switchboard sessions list --agent mailer", "switchboard sessions events 0b1c --follow"),
 )
 def sessions() -> None:
-    """Look at what agents did and are doing."""
+    """Work with agents, and look at what they did and are doing.
+
+    list, show, events and cancel are the owner's; with --token, or where there is no owner key, list, show and cancel are
+    a caller's, as the others always are.
+    """
 
 
 @sessions.command(
@@ -32,9 +39,11 @@ def sessions() -> None:
 @click.option("--status", help="Only in this status.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
 @click.option("--cursor", help="Where the last list ended.")
-@as_owner
-def list_(out: Output, api: OwnerApi, **filters: Any) -> None:
-    """List sessions, newest first."""
+@as_either
+def list_(out: Output, api: OwnerApi | SessionApi, **filters: Any) -> None:
+    """List sessions, newest first: all as the owner, their own as a caller."""
+    if not isinstance(api, OwnerApi):
+        return _list_mine(out, api.get(**filters))
     result = api.call("sessions.list", **{name: value for name, value in filters.items() if value is not None})
     if out.json:
         return out.data(result)
@@ -52,10 +61,10 @@ def list_(out: Output, api: OwnerApi, **filters: Any) -> None:
 
 @sessions.command("show", examples=("switchboard sessions show 0b1c", "switchboard sessions show 0b1c --json"))
 @click.argument("id")
-@as_owner
-def show(out: Output, api: OwnerApi, id: str) -> None:
-    """Show a session, its tasks and its turns."""
-    result = api.call("sessions.show", id=id)
+@as_either
+def show(out: Output, api: OwnerApi | SessionApi, id: str) -> None:
+    """Show a session; as the owner with its tasks and turns."""
+    result = api.call("sessions.show", id=id) if isinstance(api, OwnerApi) else api.get(id)
     if out.json:
         return out.data(result)
     facts = [
@@ -96,7 +105,7 @@ def events(out: Output, api: OwnerApi, id: str, after: str | None, level: str | 
     while True:
         page = api.call("sessions.events", id=id, limit=PAGE, **options, **({"after": after} if after else {}))
         for event in page["events"]:
-            _print(out, event)
+            print_event(out, event)
         moved = bool(page["events"]) and page.get("next") not in (None, after)
         after = page.get("next") or after
         if not moved and not follow:
@@ -109,14 +118,26 @@ def events(out: Output, api: OwnerApi, id: str, after: str | None, level: str | 
 
 @sessions.command("cancel", examples=("switchboard sessions cancel 0b1c", "switchboard sessions cancel 0b1c --json"))
 @click.argument("id")
-@as_owner
-def cancel(out: Output, api: OwnerApi, id: str) -> None:
+@as_either
+def cancel(out: Output, api: OwnerApi | SessionApi, id: str) -> None:
     """Cancel whatever runs in a session."""
-    result = api.call("sessions.cancel", id=id)
+    result = api.call("sessions.cancel", id=id) if isinstance(api, OwnerApi) else api.post(id, "cancel")
     if out.json:
         return out.data(result)
-    tasks = result.get("canceled") or []
+    tasks = result.get("canceled") or result.get("tasks") or []
     return out.done(f"Canceled: {', '.join(tasks)}" if tasks else "Nothing was running.", f"switchboard sessions show {id}")
+
+
+def _list_mine(out: Output, result: dict[str, Any]) -> None:
+    if out.json:
+        return out.data(result)
+    if not result["sessions"]:
+        return out.say('No sessions. Start one: switchboard sessions create NAME "…"')
+    rows = [(s["id"], s["agent"], s["status"], when(s["updated_at"]), s["metadata"]) for s in result["sessions"]]
+    out.table(("ID", "AGENT", "STATUS", "UPDATED", "METADATA"), rows)
+    if result["next"]:
+        out.say(f"More: switchboard sessions list --cursor {result['next']}")
+    return None
 
 
 def _part(out: Output, headers: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -132,10 +153,10 @@ def _ending(turn: dict[str, Any]) -> str:
     return ": ".join(str(part) for part in (reason, error) if part)
 
 
-def _print(out: Output, event: dict[str, Any]) -> None:
+def print_event(out: Output, event: dict[str, Any]) -> None:
     if out.json:
         return out.line(event)
-    place = f"{event['seq']}.{event['sub']}"
+    place = f"{event['seq']}.{event['sub']}" if "sub" in event else str(event["seq"])
     print(
         f"{place:>8}  {when(event.get('created_at'))}  {event['type']:<15} {_gist(event.get('body') or {})}".rstrip(),
         flush=True,

@@ -60,6 +60,16 @@ def with_url(function: Function) -> Function:
     return click.option("--url", metavar="URL", help="Where the gateway is. Also: SWITCHBOARD_URL, switchboard.toml.")(function)
 
 
+def with_token(function: Function) -> Function:
+    said = "A caller's key or token. Better: SWITCHBOARD_TOKEN, which no process list shows."
+    return click.option("--token", metavar="TOKEN", help=said)(function)
+
+
+def with_key(function: Function) -> Function:
+    said = "The owner key. Better: SWITCHBOARD_OWNER_KEY, which no process list shows."
+    return click.option("--key", metavar="KEY", help=said)(function)
+
+
 def as_owner(function: Function) -> Function:
     """`--url`, `--key`, `--json`; the command gets an Output and an OwnerApi."""
     from gateway.cli.owner import OwnerApi
@@ -67,10 +77,32 @@ def as_owner(function: Function) -> Function:
     def command(out: Output, *args: Any, url: str | None, key: str | None, **kwargs: Any) -> int | None:
         return function(out, OwnerApi(url, key), *args, **kwargs)
 
-    key = click.option(
-        "--key", metavar="KEY", help="The owner key. Better: SWITCHBOARD_OWNER_KEY, which no process list shows."
-    )
-    return as_json(with_url(key(update_wrapper(command, function))))
+    return as_json(with_url(with_key(update_wrapper(command, function))))
+
+
+def as_caller(function: Function) -> Function:
+    """`--url`, `--token`, `--json`; the command gets an Output and a SessionApi."""
+
+    def command(out: Output, *args: Any, url: str | None, token: str | None, **kwargs: Any) -> int | None:
+        from gateway.cli.session_api import SessionApi
+
+        return function(out, SessionApi(url, token), *args, **kwargs)
+
+    return as_json(with_url(with_token(update_wrapper(command, function))))
+
+
+def as_either(function: Function) -> Function:
+    """As the owner where there is an owner key and no --token, else as a caller: with an OwnerApi or a SessionApi."""
+    from gateway.cli.owner import OwnerApi
+
+    def command(out: Output, *args: Any, url: str | None, key: str | None, token: str | None, **kwargs: Any) -> int | None:
+        from gateway.cli.session_api import SessionApi
+
+        owner = OwnerApi(url, key)
+        api = SessionApi(url, token) if token or owner.key is None else owner
+        return function(out, api, *args, **kwargs)
+
+    return as_json(with_url(with_key(with_token(update_wrapper(command, function)))))
 
 
 def module_command(module: str) -> list[str]:

@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.connection import find_token, find_url
 from gateway.cli.output import Output
-from gateway.cli.shell import Command, as_json, with_url
+from gateway.cli.shell import Command, as_json, with_token, with_url
 from gateway.errors import SwitchboardError, UsageError
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from gateway.cli.caller import Turn
 
 CTRL_C = 130
-with_token = click.option(
-    "--token", metavar="TOKEN", help="A caller's key or token. Better: SWITCHBOARD_TOKEN, which no process list shows."
-)
 
 
 @click.command(
@@ -54,7 +51,7 @@ def call(
     from gateway.cli.caller import Turn
 
     at = find_url(url)
-    turn = Turn(at, agent, _prompt(prompt), token=find_token(token, at), context=context, task=task)
+    turn = Turn(at, agent, prompt_of(prompt), token=find_token(token, at), context=context, task=task)
     code = _run(out, turn, live=not no_stream)
     if not out.json and turn.context_id and code != CTRL_C:
         out.say(_continuation(turn, url))
@@ -187,7 +184,7 @@ def _continuation(turn: Turn, url: str | None) -> str:
     return f'Continue with: switchboard call {turn.agent}{options} "…"'
 
 
-def _prompt(given: str | None) -> str:
+def prompt_of(given: str | None) -> str:
     if given is not None and given != "-":
         text = _clean(given)
     elif given == "-" or not os.isatty(0):

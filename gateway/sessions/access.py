@@ -85,8 +85,9 @@ class HideToken:
         self._app = app
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if b"token=" in scope.get("query_string", b""):
-            pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        query = scope.get("query_string", b"")
+        if b"token" in query or b"%" in query:  # however it is written
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
             scope[_TOKEN] = next((value for name, value in reversed(pairs) if name == "token"), None)
             scope["query_string"] = urlencode([pair for pair in pairs if pair[0] != "token"]).encode("latin-1")
         await self._app(scope, receive, send)

@@ -14,12 +14,13 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.errors import InvalidParams
 from gateway.log.rows import Position
+from gateway.log.store import Log
 from gateway.log.tail import tail
 from gateway.sessions.access import Access
 from gateway.sessions.border import NO_STORE
 from gateway.sessions.frames import NDJSON, SSE, Filter, Framing, Teller, Told, closes
 from gateway.sessions.shapes import ReadEvents, ReadLog
-from gateway.sessions.views import Seen
+from gateway.sessions.views import Seen, goes_on
 
 PING_SECONDS = 15
 
@@ -32,9 +33,13 @@ async def events(
     framing = _framing(request.headers.get("accept", ""))
     if framing is None:
         return await _page(teller, seen, after, asked, wanted)
-    if seen.status == "archived" and after == seen.seq:
+    if seen.status == "archived" and not await _goes_on(teller.log, seen, after, wanted):
         return Response(status_code=204, headers=NO_STORE)  # tells an EventSource not to come again
     return stream(teller.live(seen.id, after, framing, wanted, access.is_over), framing, send_timeout)
+
+
+async def _goes_on(log: Log, seen: Seen, after: int, wanted: Filter) -> bool:
+    return await log.database.read(lambda conn: goes_on(conn, seen.id, after, wanted.levels, wanted.types))
 
 
 def download(teller: Teller, seen: Seen, request: Request, asked: ReadLog) -> Response:

@@ -45,10 +45,14 @@ class Filter:
     def of(cls, asked: ReadLog) -> Filter:
         return cls(asked.level, None if asked.types is None else frozenset(asked.types))
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        return ("user", "progress") if self.level == "progress" else ("user",)
+
     def takes(self, event: Told) -> bool:
         if event.type == SNAPSHOT:  # of all that is not there any more
             return True
-        return (self.level == "progress" or event.level == "user") and (self.types is None or event.type in self.types)
+        return event.level in self.levels and (self.types is None or event.type in self.types)
 
 
 @dataclass(frozen=True, slots=True)

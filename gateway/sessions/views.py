@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,16 @@ def check_open(conn: Connection, session_id: str) -> None:
     """Raises Archived."""
     if conn.execute(select(_S.c.status).where(_S.c.id == session_id)).scalar() == "archived":
         raise archived(session_id)
+
+
+def goes_on(conn: Connection, session_id: str, after: int, levels: Sequence[str], types: Collection[str] | None) -> bool:
+    """Whether there is an event of these levels and types after a position, or a snapshot in the place of some."""
+    later = (_E.c.session_id == session_id, _E.c.seq > after)
+    first = conn.execute(select(func.min(_E.c.seq)).where(*later)).scalar()
+    if first is None or first > after + 1:
+        return first is not None
+    wanted = (_E.c.level.in_(levels), *(() if types is None else (_E.c.type.in_(types),)))
+    return conn.execute(select(_E.c.seq).where(*later, *wanted).limit(1)).first() is not None
 
 
 def page(conn: Connection, principal: Principal, asked: ListSessions) -> SessionPage:

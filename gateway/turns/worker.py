@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection
 
 from adapters.events import ErrorCategory
-from adapters.launch.process import Warden, kill_leftovers
+from adapters.launch.process import kill_leftovers
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.db.jobs import Operation
@@ -30,11 +30,14 @@ from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import inbox, leases, orders, queue
 from gateway.turns.asked import Asked, asked_of
+from gateway.turns.journals import Journals
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed, Seen
 from gateway.turns.limits import stricter
+from gateway.turns.memory import Memory
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec
+from gateway.turns.starter import SWEEP_PATIENCE, Starter
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.2
@@ -69,7 +72,8 @@ class Worker:
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.store, self.gates = store, gates
         self.name = new_id("wrk")
-        self.warden = Warden()
+        self.starter = Starter(log.database, settings, self.name)
+        self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
         self._dead: set[str] = set()  # who seemed to be at the last look
@@ -104,12 +108,13 @@ class Worker:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled or drained. What a dead worker left is taken over before anything new begins."""
-        await self.warden.start()
+        await self.starter.warden.start()
         try:
             await self.log.database.appear(self.name)
             await self._take_over()
             await self._take_over()
             async with anyio.create_task_group() as group:
+                await group.start(self.starter.sweep_forever)
                 for loop in (self._attend_forever, self._beat_forever, self._take_over_forever):
                     group.start_soon(loop)
                 task_status.started()
@@ -117,7 +122,7 @@ class Worker:
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self.warden.aclose()
+                await self.starter.aclose()
             self.stopped.set()
 
     # -- claiming
@@ -245,6 +250,8 @@ class Worker:
             await self._hand_back(turn)
             return
         await anyio.to_thread.run_sync(kill_leftovers, turn.id)
+        with anyio.move_on_after(SWEEP_PATIENCE):
+            await self.starter.sweep()
         await self._abandon(turn, "The worker that ran this turn was lost.")
 
     # -- one turn
@@ -283,8 +290,9 @@ class Worker:
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        asked = await self._placed(asked)
-        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings, self.store, self.gates)
+        begun = await self.memory.begin(turn, asked, spec)
+        begun = replace(begun, asked=await self._placed(begun.asked))
+        return Runner(begun, spec, profile, self.log, self.starter, self.settings, self.store, self.gates, self.memory)
 
     async def _give_up(self, held: _Held) -> None:
         """Somebody else has the turn, or will: stop its process and say nothing."""
@@ -300,7 +308,7 @@ class Worker:
     async def _part(self, held: _Held) -> None:
         """This worker stops: a turn that has not begun is left to others, one that has is ended."""
         with anyio.move_on_after(PARTING_SECONDS + self.settings.stop_seconds):
-            if held.runner is None or not held.runner.begun:
+            if held.runner is None or not held.runner.has_begun:
                 await self._hand_back(held.turn)
             else:
                 await self._break_off(held, STOPPED)

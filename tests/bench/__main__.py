@@ -35,7 +35,7 @@ async def run(folder: Path, database: Callable[[], str]) -> Json:
         found["memory_mb"] = await memory(on)
         found["long_sessions"] = [await measures.long_session(on, length) for length in measures.LENGTHS]
     found["append_cpu_us"] = await measures.append_cost(database())
-    found["fanout"] = await asyncio.to_thread(fanout, folder, database())
+    found["fanout"] = [await asyncio.to_thread(fanout, folder, database(), over) for over in ("a2a", "sessions")]
     return found | {"load_after": round(os.getloadavg()[0], 2)}
 
 
@@ -63,9 +63,9 @@ def show(found: Json) -> None:
     costs = list(found["append_cpu_us"].values())
     for length, cost in found["append_cpu_us"].items():
         line(f"append at {length} events, us CPU", cost, f"ratio {cost / costs[0]:.2f}")
-    wide = found["fanout"]
-    more = f"{wide['cpu_us_per_delivery']} us CPU each, {wide['events_per_s']} events/s"
-    line(f"deliveries/s, {wide['readers']} readers of one session", wide["deliveries_per_s"], more)
+    for wide in found["fanout"]:
+        more = f"{wide['cpu_us_per_delivery']} us CPU each, {wide['events_per_s']} events/s, over {wide['over']}"
+        line(f"deliveries/s, {wide['readers']} readers of one session", wide["deliveries_per_s"], more)
     ends = [row["turn_cpu_ms"] for row in found["long_sessions"]]
     line("turn CPU, longest session to shortest", f"{ends[-1] / ends[0]:.2f}", "")
 

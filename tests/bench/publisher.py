@@ -22,6 +22,7 @@ from gateway.log.rows import Batch
 from gateway.log.store import Log, append, entries
 from gateway.settings import Settings
 from gateway.telemetry import configure
+from gateway.turns import queue
 from registry.models import Agent
 
 SESSION, TASK, TURN = "ses_bench", "tsk_bench", "trn_bench"
@@ -43,7 +44,7 @@ def begin(conn: Connection) -> list[Batch]:
 def end(conn: Connection) -> list[Batch]:
     batch = append(conn, SESSION, entries([ev.done("completed")], task_id=TASK, turn_id=TURN))
     conn.execute(update(Task).values(state="completed", snapshot_seq=batch.after.seq).where(Task.id == TASK))  # type: ignore[arg-type]
-    return [batch]
+    return [batch, *queue.archive(conn, SESSION)]  # which ends the session's own streams
 
 
 async def publish(log: Log, rate: int, seconds: float) -> float:
@@ -67,7 +68,7 @@ async def main(readers: int, rate: int, seconds: float) -> None:
         while not server.started:  # noqa: ASYNC110  (uvicorn has no event for it)
             await anyio.sleep(0.05)
         await log.write(begin)
-        print(json.dumps({"task": TASK}), flush=True)
+        print(json.dumps({"task": TASK, "session": SESSION}), flush=True)
         while log.hub.readers(SESSION) < readers:  # noqa: ASYNC110  (nor has the hub)
             await anyio.sleep(0.05)
         used = time.process_time()
@@ -81,4 +82,4 @@ async def main(readers: int, rate: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    anyio.run(main, int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), backend_options={"use_uvloop": True})

@@ -72,6 +72,9 @@ def test_serve_has_an_option_for_every_setting() -> None:
     assert flags - {"--help"} == {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
 
 
+CALLERS_SESSIONS = ("create", "send", "steer", "interrupt", "attach", "result", "logs", "archive")
+
+
 def test_the_verbs_are_the_documented_ones() -> None:
     nouns = {name: set(c.commands) if isinstance(c, click.Group) else set() for name, c in cli.commands.items()}
     assert nouns == {
@@ -81,7 +84,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
         "callers": {"add", "list", "rotate", "revoke"},
         "call": set(),
         "chat": set(),
-        "sessions": {"list", "show", "events", "cancel", "export", "import"},
+        "sessions": {"list", "show", "events", "cancel", "export", "import", *CALLERS_SESSIONS},
         "webhooks": {"list", "deliveries", "redeliver", "test"},
         "runtimes": {"list", "check", "replay"},
         "keys": {"list", "rotate"},

@@ -20,9 +20,6 @@ from tests.support import Json, serving
 LINE_ENDS = "a\x85b\u2028c\u2029d\n\r\u0000"
 
 
-pytestmark = pytest.mark.usefixtures("database_url")
-
-
 async def archived(api: Api, input: str = "N=3 TOOLFAIL", agent: str = "hello") -> tuple[str, list[Json]]:
     """A session whose streams end, and its log."""
     session = await api.finished(input, agent=agent)
@@ -30,6 +27,7 @@ async def archived(api: Api, input: str = "N=3 TOOLFAIL", agent: str = "hello") 
     return session["id"], await api.log(session["id"])
 
 
+@pytest.mark.usefixtures("database_url")
 async def test_every_way_of_reading_tells_the_same(tmp_path: Path) -> None:
     async with serving(tmp_path, RUNTIMES) as gateway:
         api = Api(gateway)
@@ -69,8 +67,16 @@ async def test_an_event_source_is_told_not_to_come_again(tmp_path: Path) -> None
     async with serving(tmp_path) as gateway:
         api = Api(gateway)
         id, log = await archived(api)
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(len(log))}
-        assert (await api.ask("GET", f"/{id}/events", headers=headers)).status_code == 204
+        done = next(event["seq"] for event in log if event["type"] == "done")
+        for after, types, status in (
+            (len(log), None, 204),
+            (len(log) - 1, None, 200),
+            (done, "done", 204),
+            (done - 1, "done", 200),
+        ):
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            answer = await api.ask("GET", f"/{id}/events", headers=headers, params={"types": types} if types else {})
+            assert (after, types, answer.status_code) == (after, types, status)
 
 
 async def test_a_stream_begins_with_retry_and_has_its_type(tmp_path: Path) -> None:

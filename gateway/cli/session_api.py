@@ -1,0 +1,133 @@
+"""The session API, as the command sees it: one request at a time, and a log that is followed however often it breaks.
+
+An answer that says the gateway is away, or a connection that breaks, leads to another try with the last `seq` that came;
+nothing is sent twice but under one idempotency key.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx2
+
+from gateway.cli import wire
+from gateway.cli.caller import PAUSES, SILENCE_SECONDS
+from gateway.cli.connection import find_token, find_url
+from gateway.errors import SwitchboardError, Unavailable
+
+READ_SECONDS = 60.0
+PATH = "/v1/sessions"
+Event = dict[str, Any]
+
+
+class SessionApi:
+    def __init__(self, url: str | None, token: str | None) -> None:
+        self.url = find_url(url)
+        self.token = find_token(token, self.url)
+
+    def get(self, *place: str, **params: Any) -> Any:
+        """`place`: a session's id, and what of it."""
+        return self._ask("GET", place, None, {name: value for name, value in params.items() if value is not None})
+
+    def post(self, *place: str, body: Any = None) -> Any:
+        return self._ask("POST", place, body, {})
+
+    def send(self, id: str, input: Any, mode: str, key: str | None = None) -> Any:
+        """A message; tried again under one key where nobody knows whether it arrived."""
+        body = {"input": input, "mode": mode, "idempotency_key": key or str(uuid4())}
+        try:
+            return self.post(id, "messages", body=body)
+        except Unavailable:
+            return self.post(id, "messages", body=body)
+
+    def address(self, *place: str) -> str:
+        return "/".join([f"{self.url.value}{PATH}", *(quote(part, safe="") for part in place)])
+
+    def _ask(self, method: str, place: Sequence[str], body: Any, params: Mapping[str, Any]) -> Any:
+        url = self.address(*place)
+        with wire.reaching(self.url), wire.open_client(self.url, self.headers, READ_SECONDS) as client:
+            response = client.request(method, url, json=body, params=dict(params))
+        if response.is_success:
+            return response.json() if response.content else None
+        raise self.refusal(response)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token.value}"} if self.token else {}
+
+    def refusal(self, response: httpx2.Response) -> SwitchboardError:
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        found = wire.refusal(body, response)
+        if found.code == "not_allowed":
+            said = f"The one from {self.token.source} was not accepted." if self.token else "Pass --token or SWITCHBOARD_TOKEN."
+            found.hint = f"{said} An owner makes a key with: switchboard callers add NAME"
+        if found.code == "not_found":
+            found.hint = found.hint or "Callers see their own; an owner reads any with: switchboard sessions events ID --follow"
+        return found
+
+
+class Follow:
+    """The events of a session after `cursor`, which goes along; ends with the session, or, not `live`, with its log."""
+
+    def __init__(
+        self,
+        api: SessionApi,
+        id: str,
+        cursor: int = 0,
+        *,
+        level: str | None = None,
+        types: str | None = None,
+        live: bool = True,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
+        self.api, self.id, self.cursor, self.live = api, id, cursor, live
+        self._filter = {name: value for name, value in (("level", level), ("types", types)) if value is not None}
+        self._pauses = pauses
+
+    def __iter__(self) -> Iterator[Event]:
+        tries = 0
+        with wire.reaching(self.api.url):
+            while True:
+                try:
+                    for event in self._stream():
+                        tries = 0
+                        yield event
+                    return
+                except httpx2.TransportError as exc:
+                    self._pause(tries, exc)
+                except SwitchboardError as exc:
+                    if exc.code != "unavailable":
+                        raise
+                    self._pause(tries, exc)
+                tries += 1
+
+    def _stream(self) -> Iterator[Event]:
+        url = self.api.address(self.id, "events" if self.live else "log")
+        headers = {**self.api.headers, "Accept": "application/x-ndjson"}
+        params: dict[str, str] = {"after": str(self.cursor), **self._filter}
+        with (
+            wire.open_client(self.api.url, headers, SILENCE_SECONDS) as client,
+            client.stream("GET", url, params=params) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise self.api.refusal(response)
+            for line in response.iter_lines():
+                if line:
+                    event: Event = json.loads(line)
+                    self.cursor = event["seq"]
+                    yield event
+
+    def _pause(self, tries: int, why: Exception) -> None:
+        if tries == len(self._pauses):
+            said = f"The connection to {self.api.url.value} broke and could not be taken up again in {tries} tries."
+            raise Unavailable(said, f"Go on with: switchboard sessions attach {self.id} --after {self.cursor}") from why
+        time.sleep(self._pauses[tries])
