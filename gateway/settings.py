@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     archive_dir: Path | None = Field(
         None, description="Where the archive is; one directory for all gateways. Default: `archive` in the data directory."
     )
+    journals_dir: Path | None = Field(
+        None,
+        description="A directory all workers mount. At the end of each turn its session's journal is copied there, so that "
+        "another machine can go on with it. Default: none.",
+    )
     oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")

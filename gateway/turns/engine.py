@@ -25,8 +25,10 @@ from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import inbox, orders, queue
 from gateway.turns.asked import Asked, asked_of
+from gateway.turns.journals import Journals
 from gateway.turns.launching import Place
 from gateway.turns.limits import stricter
+from gateway.turns.memory import Memory
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec, Inbound
 from gateway.turns.starter import Starter
@@ -62,6 +64,7 @@ class Engine:
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.owner = new_id("wrk")
         self.starter = Starter(log.database, settings, self.owner)
+        self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
         self._running: dict[str, _Running] = {}  # by turn
         self._direct: dict[tuple[str, int], bool] = {}  # by agent and version
         self._work = anyio.Event()
@@ -263,8 +266,9 @@ class Engine:
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        asked = await self._placed(asked)
-        return Runner(turn, spec, asked, profile, self.log, self.starter, self.settings, self.store, self.gates)
+        begun = await self.memory.begin(turn, asked, spec)
+        begun = replace(begun, asked=await self._placed(begun.asked))
+        return Runner(begun, spec, profile, self.log, self.starter, self.settings, self.store, self.gates, self.memory)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:

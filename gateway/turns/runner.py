@@ -33,9 +33,9 @@ from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
-from gateway.turns.asked import Asked
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
+from gateway.turns.memory import Begun, Memory
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
@@ -50,18 +50,19 @@ class Runner:
 
     def __init__(
         self,
-        turn: queue.Claimed,
+        begun: Begun,
         spec: AgentSpec,
-        asked: Asked,
         profile: Profile,
         log: Log,
         starter: Starter,
         settings: Settings,
         store: Store,
         gates: Gates,
+        memory: Memory,
     ) -> None:
-        self.turn, self.spec, self.profile = turn, spec, profile
-        self.log, self.starter, self.settings, self.gates = log, starter, settings, gates
+        turn, asked = begun.turn, begun.asked
+        self.turn, self.spec, self.profile, self.notices = turn, spec, profile, begun.notices
+        self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
@@ -90,6 +91,7 @@ class Runner:
             await self._finish(last)
             await self._leave()
             await self.stop()
+        await self.memory.end(self.turn, self.native.all)
         await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
         self._report(last[-1], began)
 
@@ -159,6 +161,7 @@ class Runner:
             [
                 Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system"),
                 ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}"),
+                *self.notices,
             ]
         )
         async with anyio.create_task_group() as group:
@@ -340,7 +343,7 @@ class _Native:
     """What the runtime wants remembered of a session, kept beside what other runtimes wanted."""
 
     def __init__(self, native: dict[str, Any], runtime: str) -> None:
-        self._all, self._runtime, self._dirty = native, runtime, False
+        self._all, self._runtime, self._dirty = native, runtime, True  # the journal's name is always new
         self.mine: dict[str, Any] = dict(native.get(runtime) or {})
 
     def remember(self, **what: Any) -> None:
@@ -350,7 +353,11 @@ class _Native:
     def changed(self) -> dict[str, Any] | None:
         """The whole, if it has to be written again."""
         dirty, self._dirty = self._dirty, False
-        return {**self._all, self._runtime: dict(self.mine)} if dirty else None
+        return self.all if dirty else None
+
+    @property
+    def all(self) -> dict[str, Any]:
+        return {**self._all, self._runtime: dict(self.mine)}
 
 
 class _Stamp:
