@@ -1,13 +1,14 @@
 # make setup   .venv with the product and the test tools (called by the other two)
 # make run     serve on http://127.0.0.1:8000 with an agent `hello` one can call at once
 # make test    everything that must hold before a change goes in
+# make images  the image that agents placed in containers run in
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := tests/clients
 
-.PHONY: setup run test check fmt lock bench clis clients
+.PHONY: setup run test check fmt lock bench clis clients images
 
 setup: $(VENV)/.installed
 
@@ -47,11 +48,17 @@ check: setup
 
 test: check
 	@if command -v npm >/dev/null; then $(MAKE) clis clients; else echo "npm is missing: the tests with the real CLIs and with other clients will be skipped"; fi
+	@if $(BIN)/python -c 'import os, sys; from adapters.launch.container import unreachable; sys.exit(unreachable(os.environ) or 0)'; \
+		then $(MAKE) images BASE=local; else echo "No container engine answers: the tests of containers will be skipped"; fi
 	$(BIN)/python -m pytest
 
 fmt: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The images of agents, on the engine of DOCKER_HOST. BASE=local: on this machine's own programs, no registry is asked.
+images: setup clis
+	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent
 
 bench: setup
 	$(BIN)/python -m tests.bench

@@ -33,7 +33,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 _SHELL = re.compile(r"^(?:/[^\s:]*/)?(?:ba|da|z)?sh:(?: -c:)?(?: line)? ?\d+: ", re.MULTILINE)
 _KEEPS_OUTPUT = ("shell", "subagent", "mcp:")
 
-Cause = Literal["exited", "canceled", "deadline_exceeded", "stalled", "budget_exceeded", "max_turns"]
+Cause = Literal["exited", "canceled", "deadline_exceeded", "stalled", "budget_exceeded", "max_turns", "out_of_memory"]
 
 
 class Unsupported(Exception):
@@ -176,6 +176,8 @@ class Dialogue(ABC):
             return self.end("deadline_exceeded", Failure("deadline_exceeded", said))
         if exit.cause == "deadline_exceeded":
             return self.end("deadline_exceeded", Failure("deadline_exceeded", "the turn's deadline passed"))
+        if exit.cause == "out_of_memory":
+            return self.end("failed", Failure("out_of_memory", f"{exit.why}\n{exit.stderr}".strip()))
         if exit.cause in ("budget_exceeded", "max_turns"):
             return self.end(exit.cause, Failure("budget_exceeded", exit.why or exit.cause))
         return self.on_exit(exit)

@@ -120,7 +120,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     sessions = Sessions(log, engine, settings, callers, agents, Gate(callers, tokens, admission.proxies), hooks, intake, links)
 
     async def engine_check() -> Check:
-        alive = engine.warden.pid is not None
+        alive = engine.starter.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.active} turns run, at most {settings.concurrency}", fix)
 

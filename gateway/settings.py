@@ -88,9 +88,20 @@ class Settings(BaseSettings):
     archive_dir: Path | None = Field(
         None, description="Where the archive is; one directory for all gateways. Default: `archive` in the data directory."
     )
+    journals_dir: Path | None = Field(
+        None,
+        description="A directory all workers mount. At the end of each turn its session's journal is copied there, so that "
+        "another machine can go on with it. Default: none.",
+    )
     oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
+    agent_image: str = Field("switchboard-agent", description="Image that agents placed in `docker` run in.")
+    container_network: str = Field(
+        "bridge", description="Network of their containers: `bridge`, `none`, or the name of one the engine knows."
+    )
+    container_memory_mb: int = Field(4096, ge=64, description="Memory of one such container, its /tmp included.")
+    container_pids: int = Field(1024, ge=16, description="Processes and threads of one such container.")
     client_token_seconds: float = Field(
         900, ge=1, le=86400, description="How long a client token holds; it can be exchanged for a fresh one."
     )

@@ -72,7 +72,7 @@ class RuntimeFacts:
 MAX_PROMPT = 2**20  # bytes
 MAX_ENV_VALUE = 32 * 1024
 MAX_LIMIT = 10**12
-PLACEMENTS = ("local", "sandboxed")  # processes of the gateway's user; the same inside bubblewrap
+PLACEMENTS = ("local", "sandboxed", "docker")  # processes of the gateway's user; the same inside bubblewrap; containers
 EGRESS_MODES = ("strict", "audit")  # refuse what the policy does not name; let it pass and write it down
 MAX_HOSTS = 500
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from adapters.launch import sandbox
+from adapters.launch import container, sandbox
 
 
 def missing(what: str) -> NoReturn:
@@ -18,3 +22,20 @@ def missing(what: str) -> NoReturn:
 def a_sandbox() -> None:
     if reason := sandbox.probe():
         missing(f"The tests of the sandbox need bubblewrap: {reason}")
+
+
+def an_engine() -> str:
+    """A container engine; answers the agent image on it, made of this machine's programs."""
+    reason, image = _built()
+    if reason:
+        missing(f"The tests of containers need a container engine and the CLIs: {reason}")
+    return image
+
+
+@cache
+def _built() -> tuple[str, str]:
+    if reason := container.unreachable(os.environ):
+        return reason, ""
+    script = Path(__file__).parents[1] / "docker/build.py"
+    done = subprocess.run([sys.executable, script, "--base", "local", "agent"], capture_output=True, text=True, check=False)
+    return done.stderr.strip() if done.returncode else "", done.stdout.strip()

@@ -6,5 +6,7 @@ warden_main.py   the warden: a small process of its own that starts all others a
 lines.py         reading lines of any length from a pipe
 sandbox.py       the same processes inside bubblewrap
 relay.py         what stands in for the network in a sandbox that has none
+container.py     a command in a container, with a process's interface
+frames.py        the connection to it
 home.py          the files and the environment a child is given
 """

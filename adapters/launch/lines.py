@@ -5,7 +5,8 @@ here, so no code point can be. asyncio's own stream reader fails on lines over 6
 
     Splitter    sans-I/O: bytes in, lines out (also for streams that are no pipe, such as a container's)
     LineReader  a non-blocking pipe's lines, a batch at a time
-    Tail        the last bytes of a pipe that must be drained all the time (stderr)
+    Last        the last bytes of a stream, as text
+    Tail        the same of a pipe that must be drained all the time (stderr)
 """
 
 from __future__ import annotations
@@ -150,21 +151,36 @@ class LineReader:
         return chunk
 
 
-class Tail:
-    """Drains a non-blocking pipe all the time and keeps the last bytes. Made inside a running loop."""
+class Last:
+    """The last bytes of what was added."""
 
-    def __init__(self, fd: int, *, limit: int = TAIL) -> None:
-        self._fd: int | None = fd
+    def __init__(self, limit: int = TAIL) -> None:
         self._limit = limit
         self._kept = bytearray()
         self._cut = False
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(fd, self._read)
+
+    def add(self, chunk: bytes) -> None:
+        self._kept += chunk
+        self._cut = self._cut or len(self._kept) > self._limit
+        del self._kept[: -self._limit]
 
     def text(self) -> str:
         """What was kept, without the half of a code point that it may begin with."""
         kept = bytes(self._kept)
         return (kept.lstrip(_CONTINUATION) if self._cut else kept).decode("utf-8", "replace")
+
+
+class Tail:
+    """Drains a non-blocking pipe all the time and keeps the last bytes. Made inside a running loop."""
+
+    def __init__(self, fd: int, *, limit: int = TAIL) -> None:
+        self._fd: int | None = fd
+        self._last = Last(limit)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(fd, self._read)
+
+    def text(self) -> str:
+        return self._last.text()
 
     def finish(self) -> None:
         """The writer is gone: read what is in the pipe (a bounded number of times) and close it."""
@@ -189,7 +205,5 @@ class Tail:
         if not chunk:
             self.close()
             return False
-        self._kept += chunk
-        self._cut = self._cut or len(self._kept) > self._limit
-        del self._kept[: -self._limit]
+        self._last.add(chunk)
         return True

@@ -44,6 +44,7 @@ class Exited:
 
     code: int | None
     signal: int | None
+    out_of_memory: bool = False  # killed at the limit of its container
 
 
 class Child(Protocol):

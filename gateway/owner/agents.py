@@ -57,7 +57,7 @@ def warnings(owner: Owner, agent: AgentRecord, in_flight: int = 0) -> list[str]:
     """What an owner should know of the agent as it now is."""
     profile = owner.profile(agent.makeup.runtime)
     out = rules.check(agent.makeup, owner.facts(profile.name))
-    if not owner.installed(profile):
+    if not owner.installed(profile) and agent.makeup.placement != "docker":
         hint = f" Install it: {profile.install_hint}" if profile.install_hint else ""
         out.append(f"Runtime {profile.name!r} was not found on PATH of the gateway.{hint}")
     keys = missing_keys(owner, profile, agent.makeup)

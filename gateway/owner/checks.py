@@ -17,7 +17,7 @@ import anyio.to_thread
 from anyio.abc import Process
 from sqlalchemy import text
 
-from adapters.launch import sandbox
+from adapters.launch import container, sandbox
 from adapters.profile import Profile, parse_version
 from gateway.clock import now_us
 from gateway.errors import SwitchboardError
@@ -118,6 +118,7 @@ async def doctor(owner: Owner) -> list[Check]:
     checks.append(await _database(owner))
     checks.append(_public_url(owner))
     checks.append(await _sandbox(owner))
+    checks.append(await _containers(owner))
     checks += await _runtimes(owner)
     for more in owner.more_checks:
         checks.append(await more())
@@ -197,13 +198,23 @@ async def _sandbox(owner: Owner) -> Check:
     return Check("sandbox", not reason, result, "Install bubblewrap.", required=bool(inside))
 
 
+async def _containers(owner: Owner) -> Check:
+    """Required where an agent is to run in one; else advice."""
+    agents = await owner.database.read(repo.listing)
+    inside = [agent.name for agent in agents if agent.makeup.placement == "docker"]
+    reason = await anyio.to_thread.run_sync(container.unready, owner.environ, owner.settings.agent_image)
+    result = reason or f"the engine answers and has the image; {len(inside)} of {len(agents)} agents run inside"
+    fix = "Install a container engine and build the image (make images)."
+    return Check("containers", not reason, result, fix, required=bool(inside))
+
+
 async def _runtimes(owner: Owner) -> list[Check]:
     """Each runtime, missing ones only as advice unless an agent runs on them; keys of those that are there."""
     agents = await owner.database.read(repo.listing)
     seen = await owner.database.read(repo.seen_runtimes)
     checks = []
     for profile in owner.offered():
-        users = [agent.name for agent in agents if agent.makeup.runtime == profile.name]
+        users = [one.name for one in agents if one.makeup.runtime == profile.name and one.makeup.placement != "docker"]
         last = seen.get(profile.name)
         result = (last.version if last else None) or "installed"
         fix = profile.install_hint or f"Install {profile.title}."

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -16,6 +20,7 @@ from gateway.transfer import export
 from gateway.transfer.load import Whose, load
 
 MEDIA_TYPE = "application/x-ndjson"
+READ_ON_SECONDS = 30.0
 
 
 def routes(owner: Owner, key: OwnerKey, store: Store) -> list[Route]:
@@ -33,11 +38,16 @@ def routes(owner: Owner, key: OwnerKey, store: Store) -> list[Route]:
 
     async def take(request: Request) -> Response:
         whose = Whose(request.query_params.get("agent"), request.query_params.get("principal"))
+        body = request.stream()
         try:
             key.check(request.headers.get("authorization"))
-            with registry_errors():
-                return JSONResponse(await load(owner.database, settings.sessions_dir, store, request.stream(), whose))
         except SwitchboardError as exc:
+            return refused(exc)
+        try:
+            with registry_errors():
+                return JSONResponse(await load(owner.database, settings.sessions_dir, store, body, whose))
+        except SwitchboardError as exc:
+            await _read_on(body)
             return refused(exc)
         except ClientDisconnect:
             return Response(status_code=400)
@@ -46,3 +56,10 @@ def routes(owner: Owner, key: OwnerKey, store: Store) -> list[Route]:
         Route("/owner/sessions/{id}/export", give, methods=["GET"]),
         Route("/owner/sessions/import", take, methods=["POST"]),
     ]
+
+
+async def _read_on(body: AsyncIterator[bytes]) -> None:
+    """Whoever still sends hears nothing: take the rest, for a while, so that the answer arrives."""
+    with anyio.move_on_after(READ_ON_SECONDS), suppress(ClientDisconnect):
+        async for _ in body:
+            pass

@@ -5,7 +5,6 @@ Sockets, pipes and devices stay behind, and what is only a cache. A symlink that
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import tarfile
@@ -13,9 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-PARTS = ("home", "work")
-# Below HOME: written anew whenever they are missing.
-CACHES = frozenset({"home/tmp", "home/.cache", "home/.npm", "home/.bun", "home/Library/Caches"})
+from gateway.turns.journals import CACHES, PARTS, replace
 
 
 def pack(place: Path, out: BinaryIO) -> None:
@@ -40,15 +37,6 @@ def unpack(file: BinaryIO, place: Path) -> None:
         replace(new, place)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def replace(new: Path, place: Path) -> None:
-    """Put one directory where another one may be."""
-    old = new.with_name(new.name + ".old")
-    if place.exists():
-        os.rename(place, old)
-    os.rename(new, place)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _safe(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo | None:

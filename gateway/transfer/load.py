@@ -11,8 +11,8 @@ import hashlib
 import json
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -32,6 +32,7 @@ from gateway.log.rows import Position, Row
 from gateway.retention import segments
 from gateway.transfer import journal
 from gateway.transfer.lines import FORMAT, LOCAL, TABLES
+from gateway.turns.journals import JOURNAL
 from gateway.turns.queue import CONTEXT_ID
 from registry import repo
 
@@ -58,8 +59,9 @@ async def load(database: Database, sessions_dir: Path, store: Store, body: Async
     with tempfile.TemporaryFile() as packed:
         loader = Loader(database, sessions_dir, store, whose, packed)
         try:
-            async for number, batch in _batches(body):
-                await loader.take(number, batch)
+            async with aclosing(_batches(body)) as batches:
+                async for number, batch in batches:
+                    await loader.take(number, batch)
             return await loader.finish()
         except StatementError as exc:
             raise InvalidParams(f"The file holds what cannot be stored: {exc.orig}", "Export the session again.") from exc
@@ -212,8 +214,7 @@ class Loader:
     def _settle(self, conn: Connection) -> None:
         self._check_mine(conn)
         session = {**self._session, "principal": self._whose.principal or self._session["principal"]}
-        if not self._has_journal:
-            session["native"] = {}  # nothing that a runtime could remember came along
+        session["native"] = {**session["native"], JOURNAL: None} if self._has_journal else {JOURNAL: ""}
         whose = {"session_id": session["id"], "agent_id": session["agent_id"], "principal": session["principal"]}
         for kind, rows in self._rows.items():
             _check_new(conn, kind, [row["id"] for row in rows])
@@ -276,7 +277,7 @@ def _cleaned(kind: str, row: Mapping[str, Any]) -> Json:
     return {name: value for name, value in row.items() if name in known}
 
 
-async def _batches(body: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, list[bytes]]]:
+async def _batches(body: AsyncIterator[bytes]) -> AsyncGenerator[tuple[int, list[bytes]]]:
     """Whole lines, some at a time, and the number of the first."""
     buffer, number = bytearray(), 1
     lines: list[bytes] = []

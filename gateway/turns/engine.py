@@ -15,7 +15,6 @@ import structlog
 from sqlalchemy import Connection
 
 from adapters.events import ErrorCategory
-from adapters.launch.process import Warden
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gates
@@ -26,10 +25,13 @@ from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import inbox, orders, queue
 from gateway.turns.asked import Asked, asked_of
+from gateway.turns.journals import Journals
 from gateway.turns.launching import Place
 from gateway.turns.limits import stricter
+from gateway.turns.memory import Memory
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec, Inbound
+from gateway.turns.starter import Starter
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 1.0
@@ -61,7 +63,8 @@ class Engine:
         self.store, self.gates = store, gates
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.owner = new_id("wrk")
-        self.warden = Warden()
+        self.starter = Starter(log.database, settings, self.owner)
+        self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
         self._running: dict[str, _Running] = {}  # by turn
         self._direct: dict[tuple[str, int], bool] = {}  # by agent and version
         self._work = anyio.Event()
@@ -165,16 +168,17 @@ class Engine:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled. What a dead gateway left running is ended before anything new begins."""
-        await self.warden.start()
+        await self.starter.warden.start()
         try:
             await self._recover()
             async with anyio.create_task_group() as group:
+                await group.start(self.starter.sweep_forever)
                 group.start_soon(self._attend_forever)
                 task_status.started()
                 await self._claim_forever(group)
         finally:
             with anyio.CancelScope(shield=True):
-                await self.warden.aclose()
+                await self.starter.aclose()
 
     async def _recover(self) -> None:
         for turn in await self.log.database.write(lambda conn: queue.abandoned(conn, self.owner)):
@@ -262,8 +266,9 @@ class Engine:
         profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        asked = await self._placed(asked)
-        return Runner(turn, spec, asked, profile, self.log, self.warden, self.settings, self.store, self.gates)
+        begun = await self.memory.begin(turn, asked, spec)
+        begun = replace(begun, asked=await self._placed(begun.asked))
+        return Runner(begun, spec, profile, self.log, self.starter, self.settings, self.store, self.gates, self.memory)
 
     async def _break_off(self, held: _Running, why: str) -> None:
         if held.runner is not None:

@@ -1,4 +1,4 @@
-"""From an agent version to a process: what the runtime is told, and how it is started."""
+"""From an agent version to a command: what the runtime is told, and how it is called."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
-
 from adapters.dialogue import Turn
-from adapters.launch import sandbox
-from adapters.launch.home import child_env, write_files
-from adapters.launch.process import LaunchError, Process, Warden
+from adapters.launch.process import LaunchError
 from adapters.profile import Launch, Mode, Plan, Profile
 from gateway.turns.asked import Asked
 from gateway.turns.spec import AgentSpec
@@ -89,7 +85,7 @@ def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn:
         env=env,
         command=spec.command,
         max_turns=spec.limits.get("max_turns"),
-        is_root=os.geteuid() == 0,
+        is_root=os.geteuid() == 0 and spec.placement != "docker",
     )
     launch = mode.launch(plan)
     return replace(launch, env={**env, **launch.env})
@@ -98,6 +94,8 @@ def launch_of(spec: AgentSpec, profile: Profile, mode: Mode, place: Place, turn:
 def _executable(spec: AgentSpec, profile: Profile) -> str:
     if not profile.executable:
         return ""
+    if spec.placement == "docker":
+        return _inside(spec, profile)
     found = shutil.which(profile.executable)
     if found is None:
         raise LaunchError(
@@ -108,21 +106,12 @@ def _executable(spec: AgentSpec, profile: Profile) -> str:
     return found
 
 
-async def spawn(warden: Warden, launch: Launch, place: Place, placement: str, tag: str, egress: Path | None = None) -> Process:
-    """Write the runtime's files and start it where it belongs; `egress` is its only way out. Raises LaunchError, OSError."""
-    env = child_env(str(place.home), launch.env)
-
-    def prepare() -> list[str]:
-        place.make()
-        write_files(str(place.home), launch.files)
-        return _sandboxed(launch, place, env["PATH"], egress) if placement == "sandboxed" else list(launch.argv)
-
-    argv = await anyio.to_thread.run_sync(prepare)
-    return await warden.spawn(argv, env=env, cwd=str(place.work), tag=tag)
-
-
-def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
-    if reason := sandbox.probe(network=egress is None):
-        raise LaunchError(errno.EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
-    dirs = {"home": str(place.home), "work": str(place.work)}
-    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
+def _inside(spec: AgentSpec, profile: Profile) -> str:
+    """As the image has it, on its own PATH."""
+    if os.path.isabs(profile.executable):
+        raise LaunchError(
+            errno.ENOENT,
+            f"Runtime {spec.runtime!r} is a part of the gateway, no image has it. "
+            f"Run: switchboard agent update {spec.name} --placement sandboxed",
+        )
+    return profile.executable

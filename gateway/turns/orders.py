@@ -51,6 +51,12 @@ def asked(conn: Connection, turn_ids: Sequence[str]) -> Orders:
     return Orders(stop, tuple((row.steers, row.id) for row in conn.execute(_WAITING, ids)))
 
 
+def held(conn: Connection, turn_ids: Sequence[str]) -> dict[str, str | None]:
+    """The worker of each of these turns that runs."""
+    running = select(_turn.id, _turn.owner).where(_turn.id.in_(_IDS), _turn.state == "running")
+    return {row.id: row.owner for row in conn.execute(running, {"ids": list(turn_ids)})}
+
+
 def interrupt(conn: Connection, session_id: str) -> str | None:
     """Ask the turn that runs in a session to stop. Answers its id; None if none runs."""
     locked(conn, session_id)

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
-from adapters.launch.process import Exited, LaunchError, Process, Warden
+from adapters.launch.process import Exited, LaunchError
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
@@ -33,12 +33,13 @@ from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
 from gateway.turns import queue
-from gateway.turns.asked import Asked
-from gateway.turns.launching import Place, launch_of, model_of, spawn, turn_of, variables
+from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
+from gateway.turns.memory import Begun, Memory
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.spec import AgentSpec
+from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
 
 log_ = structlog.get_logger("switchboard.turn")
@@ -49,25 +50,26 @@ class Runner:
 
     def __init__(
         self,
-        turn: queue.Claimed,
+        begun: Begun,
         spec: AgentSpec,
-        asked: Asked,
         profile: Profile,
         log: Log,
-        warden: Warden,
+        starter: Starter,
         settings: Settings,
         store: Store,
         gates: Gates,
+        memory: Memory,
     ) -> None:
-        self.turn, self.spec, self.profile = turn, spec, profile
-        self.log, self.warden, self.settings, self.gates = log, warden, settings, gates
+        turn, asked = begun.turn, begun.asked
+        self.turn, self.spec, self.profile, self.notices = turn, spec, profile, begun.notices
+        self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
         self.native = _Native(turn.native, spec.runtime)
         self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
         self.gate: Gate | None = None  # where the agent's way out is watched
-        self.process: Process | None = None
+        self.process: Started | None = None
         self.cause: Cause = "exited"
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent)
@@ -89,6 +91,7 @@ class Runner:
             await self._finish(last)
             await self._leave()
             await self.stop()
+        await self.memory.end(self.turn, self.native.all)
         await self.log.database.write(lambda conn: queue.release(conn, self.turn), beside=True)
         self._report(last[-1], began)
 
@@ -158,6 +161,7 @@ class Runner:
             [
                 Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system"),
                 ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}"),
+                *self.notices,
             ]
         )
         async with anyio.create_task_group() as group:
@@ -180,7 +184,7 @@ class Runner:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             if self.cause == "exited":
                 socket = self.gate.socket if self.gate else None
-                self.process = await spawn(self.warden, launch, self.place, self.spec.placement, self.turn.id, socket)
+                self.process = await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []
@@ -200,6 +204,8 @@ class Runner:
         exited = await self.stop()
         if not self.dialogue.turn:
             self.dialogue.start(self.told)
+        if exited and exited.out_of_memory and self.cause == "exited":
+            self.cause, self.why = "out_of_memory", "its container had no memory left: SWITCHBOARD_CONTAINER_MEMORY_MB"
         code, signal = (exited.code, exited.signal) if exited else (None, None)
         stderr = self.process.stderr_tail() if self.process else ""
         if last:
@@ -207,7 +213,7 @@ class Runner:
         last = self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause, self.why)))
         return [*self._meter.unsaid(last, self.dialogue.spent), *last]
 
-    async def _converse(self, process: Process, keep_stdin: bool) -> list[Event]:
+    async def _converse(self, process: Started, keep_stdin: bool) -> list[Event]:
         """Speak until the turn has ended (its last events) or the output has (nothing)."""
         step = self.dialogue.start(self.told)
         self._pending.add(await self._outbox.declared(self._stamp.all(step.events)))
@@ -240,7 +246,7 @@ class Runner:
         self._pending.add(await self._outbox.declared(self._stamp.all(events)))
         return []
 
-    async def _write(self, process: Process) -> None:
+    async def _write(self, process: Started) -> None:
         """Write beside the reading, so that neither side can wait for the other."""
         while lines := await self._stdin.take():
             for line in lines:
@@ -337,7 +343,7 @@ class _Native:
     """What the runtime wants remembered of a session, kept beside what other runtimes wanted."""
 
     def __init__(self, native: dict[str, Any], runtime: str) -> None:
-        self._all, self._runtime, self._dirty = native, runtime, False
+        self._all, self._runtime, self._dirty = native, runtime, True  # the journal's name is always new
         self.mine: dict[str, Any] = dict(native.get(runtime) or {})
 
     def remember(self, **what: Any) -> None:
@@ -347,7 +353,11 @@ class _Native:
     def changed(self) -> dict[str, Any] | None:
         """The whole, if it has to be written again."""
         dirty, self._dirty = self._dirty, False
-        return {**self._all, self._runtime: dict(self.mine)} if dirty else None
+        return self.all if dirty else None
+
+    @property
+    def all(self) -> dict[str, Any]:
+        return {**self._all, self._runtime: dict(self.mine)}
 
 
 class _Stamp:

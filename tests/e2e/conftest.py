@@ -54,6 +54,7 @@ def stage(clis: Path, model: Model, tmp_path_factory: pytest.TempPathFactory) ->
             for name in profile.all_env_names():
                 patch.delenv(name, raising=False)
         env = {"PATH": f"{clis}{os.pathsep}{os.environ['PATH']}"}
+        env["SWITCHBOARD_CONTAINER_NETWORK"] = "host"  # where the scripted model is
         with gateway_process(tmp_path_factory.mktemp("gateway"), env) as gateway:
             found = Stage(model, gateway)
             anyio.run(_agents, found)
@@ -65,7 +66,8 @@ async def _agents(stage: Stage) -> None:
         for leg in LEGS:
             made = {"runtime": leg.runtime, "model": leg.model}
             await client.owner("agent.create", name=leg.agent, **made, env=leg.env(stage.model.url))
-            await client.owner("agent.create", name=leg.boxed, **made, env=leg.env(stage.model.url), placement="sandboxed")
+            for name, placement in ((leg.boxed, "sandboxed"), (leg.contained, "docker")):
+                await client.owner("agent.create", name=name, **made, env=leg.env(stage.model.url), placement=placement)
             way = {"placement": "sandboxed", "egress": ["allowed.example"]}
             await client.owner("agent.create", name=leg.gated, **made, **way, env=leg.env(stage.model.url))
             await client.owner("agent.create", name=f"{leg.agent}-keyless", **made, env=leg.env(stage.model.url, key=False))

@@ -34,6 +34,11 @@ class Leg:
         return f"{self.agent}-boxed"
 
     @property
+    def contained(self) -> str:
+        """The same agent, placed in a container."""
+        return f"{self.agent}-contained"
+
+    @property
     def gated(self) -> str:
         """The same agent, in a sandbox without a network."""
         return f"{self.agent}-gated"

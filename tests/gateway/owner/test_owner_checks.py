@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio.lowlevel
 import psutil
 import pytest
 
-from adapters.launch import sandbox
+from adapters.launch import container, sandbox
 from gateway.owner import checks, http
 from gateway.owner.context import Check, Owner
 from gateway.settings import Settings
@@ -156,6 +157,7 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "database": (True, True),
         "public URL": (True, True),
         "sandbox": (not sandbox.probe(), False),
+        "containers": (not container.unready(os.environ, "switchboard-agent"), False),
         "runtime alpha": (True, False),
         "runtime beta": (False, False),
         "runtime own": (True, False),

@@ -210,6 +210,7 @@ async def test_what_is_no_whole_session_is_refused_and_leaves_nothing(tmp_path: 
             "a number that is none": changed(data, "event", seq="x"),
             "a level that is none": changed(data, "event", level="secret"),
             "a row that does not fit": changed(data, "turn", ordinal=None),
+            "something large behind the end": data + b"x" * 5_000_000,
             "a journal that is none": written([*parsed(data), {"kind": "journal", "data": "aGFsbG8="}]),
         }
         for what, given in bad.items():

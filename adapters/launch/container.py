@@ -1,0 +1,322 @@
+"""A command in a container of its own, with the same interface as `process.Process`.
+
+    engine = Engine(os.environ)
+    container = await engine.spawn(Box(image="switchboard-agent", argv=("codex", "exec"), ...))
+    while batch := await container.lines(): ...
+    exited = await container.wait()
+    await container.aclose()
+
+The order: create, attach, start, speak, half-close, inspect, remove. It is attached before it is started, so that
+nothing it prints is missed; the engine never removes it by itself, so that how it ended can be read afterwards. It has
+no capability, cannot gain privileges, cannot write outside its mounts and a /tmp in memory, and sees nothing of the
+machine but the session's directories. The engine keeps no log of it.
+
+The command and its variables, keys among them, are the first line of its stdin, which a one-line script of `/bin/sh`
+turns into what it then becomes: `docker inspect` shows none of it, no file holds it, and a remote engine needs no more.
+
+A call to the engine takes a thread of a bounded number, for as long as it lasts; a container that runs holds none. The
+engine may be anywhere DOCKER_HOST says, in the clear (a Unix socket, or TCP through a tunnel), as long as it knows the
+sessions' directories by the same paths: a remote one needs them on a shared disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shlex
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from errno import ECONNREFUSED, EINVAL, ENOENT, EPROTONOSUPPORT
+from signal import SIGKILL
+from typing import Any, NamedTuple, TypeVar
+
+import anyio
+import anyio.to_thread
+import requests
+from docker.client import DockerClient
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import LogConfig, Mount, Ulimit
+
+from adapters.launch.frames import Attached
+from adapters.launch.lines import Line
+from adapters.launch.warden import Exited, LaunchError
+
+THREADS = 16  # calls to the engine at the same time
+CALL_SECONDS = 60
+PROBE_SECONDS = 5
+NOFILE = 4096
+TMP_SIZE = "1g"  # of /tmp, which counts as the container's memory
+OUT_OF_MEMORY = 137  # the exit code of what the kernel killed
+INSTALLATION, WORKER, TURN = "switchboard.installation", "switchboard.worker", "switchboard.turn"
+_ENTRY = 'N="\n"; IFS= read -r said; eval "$said"; unset N said; exec "$@"'
+_TMP = f"rw,nosuid,nodev,exec,size={TMP_SIZE},mode=1777"
+_OTHER_DISK = ("bind source path does not exist", "invalid mount config", "not shared from the host")
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What is to run. `mounts` are directories it may write, under the paths they have outside."""
+
+    image: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    mounts: Sequence[str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    user: str = "10001:10001"
+    network: str = "none"  # or "bridge", or any the engine knows
+    memory_mb: int = 4096
+    pids: int = 1024
+
+
+class Found(NamedTuple):
+    """A container that is there, and what it is for."""
+
+    id: str
+    worker: str
+    turn: str
+
+
+class Engine:
+    """A container engine. Made without a word to it; the first call connects."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """The one that DOCKER_HOST and its like name; by default the machine's own."""
+        self._environ = dict(environ)
+        self._client: DockerClient | None = None
+        self._threads = anyio.CapacityLimiter(THREADS)
+
+    async def spawn(self, box: Box) -> Container:
+        """Start a container. Raises LaunchError; then nothing is left of it."""
+        with anyio.CancelScope(shield=True):  # until there is somebody to remove it
+            container = Container(self, await self.call(lambda client: client.containers.create(**_described(box)), box))
+        try:
+            await container.begin(box)
+        except BaseException:
+            await container.aclose()
+            raise
+        return container
+
+    async def labelled(self, installation: str) -> list[Found]:
+        """Every container of an installation, running or not."""
+        wanted = {"label": f"{INSTALLATION}={installation}"}
+        found = await self.call(lambda client: client.api.containers(all=True, filters=wanted))
+        return [Found(one["Id"], one["Labels"].get(WORKER, ""), one["Labels"].get(TURN, "")) for one in found]
+
+    async def remove(self, id: str) -> None:
+        """Whatever it is doing. Raises LaunchError."""
+        await self.call(lambda client: _remove(client, id))
+
+    async def call(self, what: Callable[[DockerClient], T], box: Box | None = None) -> T:
+        """One call, in a thread. Raises LaunchError."""
+        return await anyio.to_thread.run_sync(self._called, what, box, abandon_on_cancel=True, limiter=self._threads)
+
+    def _called(self, what: Callable[[DockerClient], T], box: Box | None) -> T:
+        with _explained(_url(self._environ), box):
+            if self._client is None:
+                self._client = _connect(self._environ, CALL_SECONDS)
+            return what(self._client)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+class Container:
+    """One started container. Made by `Engine.spawn`; whoever has it must `aclose` it."""
+
+    def __init__(self, engine: Engine, container: Any) -> None:
+        self.id = str(container.id)
+        self._engine = engine
+        self._container = container
+        self._attached: Attached | None = None
+        self._lost = ""  # why the engine no longer tells of it
+
+    async def begin(self, box: Box) -> None:
+        self._attached = Attached(await self._engine.call(lambda client: _attach(client, self.id), box))
+        await self._call(self._container.start, box)
+        await self.write(_said(box.argv, box.env))
+
+    # -- what the engine of turns uses
+
+    async def write(self, data: bytes) -> None:
+        """All of `data` to stdin. Returns early if it no longer reads: its exit tells the rest."""
+        await self._open.write(data)
+
+    async def close_stdin(self) -> None:
+        """Half-close, after what is being written."""
+        await self._open.half_close()
+
+    async def lines(self) -> list[Line]:
+        """The next lines of stdout, [] at the end."""
+        return await self._open.batch()
+
+    def stderr_tail(self) -> str:
+        return "\n".join(filter(None, (self._open.stderr_tail(), self._lost)))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was seen to end; where nobody reads, nobody sees it."""
+        return self._open.at_end
+
+    async def wait(self) -> Exited:
+        """Raises LaunchError if the engine was lost."""
+        await self._call(lambda: self._container.wait(timeout=None))
+        return await self._exited()
+
+    async def stop(self, *, grace: float = 2.0) -> Exited:
+        """Close stdin, TERM, KILL after the grace (whole seconds): whatever runs inside ends with it."""
+        exited = Exited(None, SIGKILL)
+        with anyio.CancelScope(shield=True):
+            if self._attached is not None:
+                self._attached.cut()
+            try:
+                await self._call(lambda: self._container.stop(timeout=math.ceil(grace)))
+                exited = await self._exited()
+            except LaunchError as exc:
+                self._lost = str(exc)
+        return exited
+
+    async def aclose(self) -> None:
+        """Remove it, running or not. What the engine does not answer to is left to the sweep."""
+        with anyio.CancelScope(shield=True):
+            if self._attached is not None:
+                self._attached.close()
+            try:
+                await self._engine.remove(self.id)
+            except LaunchError as exc:
+                logger.error("container %s was not removed: %s", self.id[:12], exc)
+
+    @property
+    def _open(self) -> Attached:
+        assert self._attached is not None
+        return self._attached
+
+    async def _exited(self) -> Exited:
+        await self._call(self._container.reload)
+        state = self._container.attrs["State"]
+        code = int(state["ExitCode"])
+        # The flag alone is also set when only a descendant was killed.
+        return Exited(code, None, out_of_memory=bool(state["OOMKilled"]) and code == OUT_OF_MEMORY)
+
+    async def _call(self, what: Callable[[], T], box: Box | None = None) -> T:
+        return await self._engine.call(lambda client: what(), box)
+
+
+def unreachable(environ: Mapping[str, str]) -> str:
+    """Why there is no container engine; "" where one answers. Asks each time."""
+    return _failing(environ, lambda client: client.ping())
+
+
+def unready(environ: Mapping[str, str], image: str) -> str:
+    """Why no agent can run in this image; "" where one can. Asks each time."""
+    return _failing(environ, lambda client: client.images.get(image), Box(image, (), {}, "", ()))
+
+
+def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object], box: Box | None = None) -> str:
+    try:
+        with _explained(_url(environ), box), closing(_connect(environ, PROBE_SECONDS)) as client:
+            what(client)
+    except LaunchError as exc:
+        return str(exc)
+    return ""
+
+
+def _connect(environ: Mapping[str, str], timeout: float) -> DockerClient:
+    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS)
+
+
+def _url(environ: Mapping[str, str]) -> str:
+    return environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
+def _described(box: Box) -> dict[str, Any]:
+    """The container as the SDK wants it. Nothing here is secret."""
+    return {
+        "image": box.image,
+        "entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"],
+        "command": [],
+        "working_dir": box.cwd,
+        "user": box.user,
+        "labels": dict(box.labels),
+        "mounts": [Mount(path, path, type="bind") for path in box.mounts],
+        "network_mode": box.network,
+        "stdin_open": True,
+        "init": True,
+        "read_only": True,
+        "tmpfs": {"/tmp": _TMP},
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "mem_limit": f"{box.memory_mb}m",
+        "memswap_limit": f"{box.memory_mb}m",
+        "pids_limit": box.pids,
+        "ulimits": [Ulimit(name="nofile", soft=NOFILE, hard=NOFILE), Ulimit(name="core", hard=0)],
+        "log_config": LogConfig(type="none"),
+    }
+
+
+def _said(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
+    """The line the entry script makes its variables and its command of."""
+    exports = [f"{name}={_quoted(value)}" for name, value in env.items()]
+    words = ["export", *exports, ";", "set", "--", *map(_quoted, argv)]
+    return os.fsencode(" ".join(words)) + b"\n"
+
+
+def _quoted(text: str) -> str:
+    """As one word of the shell, on one line: `N` is the newline."""
+    return shlex.quote(text).replace("\n", "'\"$N\"'")
+
+
+def _attach(client: DockerClient, id: str) -> socket.socket:
+    """The connection to its three streams, as a socket of ours. The SDK's own call leaves its socket open."""
+    api = client.api
+    if api.base_url.startswith("https:"):
+        raise LaunchError(EPROTONOSUPPORT, "Containers cannot be spoken to through TLS: let DOCKER_HOST name a tunnel to it.")
+    url = f"{api.base_url}/v{api.api_version}/containers/{id}/attach"
+    wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+    response = api.post(url, params=wanted, headers={"Connection": "Upgrade", "Upgrade": "tcp"}, stream=True)
+    try:
+        response.raise_for_status()
+        return socket.socket(fileno=os.dup(response.raw.fileno()))
+    finally:
+        response.close()
+
+
+def _remove(client: DockerClient, id: str) -> None:
+    with suppress(NotFound):
+        try:
+            client.api.remove_container(id, force=True, v=True)
+        except APIError as exc:
+            if exc.status_code != 409:  # being removed already
+                raise
+
+
+@contextmanager
+def _explained(url: str, box: Box | None) -> Iterator[None]:
+    """Errors of the SDK as ours, which say what to do."""
+    try:
+        yield
+    except ImageNotFound as exc:
+        image = box.image if box else ""
+        mend = "Build it (make images), pull it, or choose another: SWITCHBOARD_AGENT_IMAGE."
+        raise LaunchError(ENOENT, f"The image {image!r} is not on the container engine at {url}. {mend}", "command") from exc
+    except APIError as exc:
+        raise _refused(url, str(exc.explanation or exc)) from exc
+    except (DockerException, requests.RequestException, OSError) as exc:
+        mend = "Start it, or set DOCKER_HOST where the gateway runs; then send the message again."
+        raise LaunchError(ECONNREFUSED, f"The container engine at {url} does not answer: {exc}. {mend}") from exc
+
+
+def _refused(url: str, why: str) -> LaunchError:
+    if any(sign in why for sign in _OTHER_DISK):
+        mend = "The gateway's data directory must be there under the same path, on a shared disk if it is another machine."
+        return LaunchError(
+            EINVAL, f"The container engine at {url} does not see the session's directories: {why}. {mend}", "cwd"
+        )
+    return LaunchError(EINVAL, f"The container engine at {url} refused: {why}")

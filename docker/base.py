@@ -1,0 +1,107 @@
+"""A base image of this machine's own programs, with all they are linked to: for where no registry can be reached.
+
+Debian's way of listing a package's files is all it needs to know. What it is made of decides its tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+
+from docker.client import DockerClient
+from docker.errors import ImageNotFound
+
+# Packages and patterns, as far as they are installed: what a runtime and its shell expect.
+PACKAGES = """
+    base-files bash ca-certificates coreutils curl dash debianutils diffutils findutils git grep gzip hostname libc-bin
+    libc6 mawk nodejs node-acorn node-cjs-module-lexer node-undici patch procps ripgrep sed tar util-linux
+    python3-minimal python3.*-minimal libpython3.*-minimal libpython3.*-stdlib
+"""
+USELESS = re.compile(r"/(doc|man|share/locale|info|include|lintian|bash-completion|perl5?|node_modules|config-3\.[^/]*)(/|$)")
+MERGED = re.compile(r"^/(bin|sbin|lib|lib64|lib32|libx32)(?=/)")
+LINKED = re.compile(r"(?:=> )?(/\S+) \(0x")
+TEXTS = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+    "etc/nsswitch.conf": "hosts: files dns\n",
+}
+LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
+FOLDERS = {"usr/local/bin": 0o755, "tmp": 0o1777, "var/tmp": 0o1777, "root": 0o700, "run": 0o755, "home": 0o755}
+
+
+def local_base(client: DockerClient) -> str:
+    """The image's tag; made now if it is not there."""
+    files = sorted({*programs(), *libraries(list(programs()))})
+    facts = "".join(f"{path} {os.lstat(path).st_size} {os.lstat(path).st_mtime_ns}\n" for path in files)
+    tag = f"switchboard-base:{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+    try:
+        client.images.get(tag)
+    except ImageNotFound:
+        with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+            pack(file.name, files)
+            repository, _, version = tag.partition(":")
+            changes = ["ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin"]
+            client.api.import_image(file.name, repository, version, changes=changes)
+    return tag
+
+
+def programs() -> Iterator[str]:
+    """Every file of the packages, and what is nobody's: Node where it was installed by hand, certificates, awk."""
+    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}${binary:Package}\n", *PACKAGES.split()]
+    said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    installed = [line.split()[1] for line in said.splitlines() if line.startswith("ii")]
+    listed = subprocess.run(["dpkg", "--listfiles", *installed], capture_output=True, text=True, check=True).stdout
+    for path in [*listed.splitlines(), "/etc/ssl/certs/ca-certificates.crt", "/etc/alternatives/awk", "/usr/bin/awk"]:
+        if path.startswith("/") and not USELESS.search(path) and os.path.lexists(path) and not is_folder(path):
+            yield MERGED.sub(r"/usr/\1", path)
+    if node := shutil.which("node"):
+        yield os.path.realpath(node)
+
+
+def is_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def is_program(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def libraries(files: list[str]) -> Iterator[str]:
+    """What the programs among `files` are linked to, with the names on the way."""
+    linked = [path for path in files if not os.path.islink(path) and is_program(path)]
+    said = subprocess.run(["ldd", *linked], capture_output=True, text=True, check=False).stdout
+    for path in {MERGED.sub(r"/usr/\1", found) for found in LINKED.findall(said)}:
+        yield path
+        yield os.path.realpath(path)
+
+
+def pack(name: str, files: list[str]) -> None:
+    with tarfile.open(name, "w") as tar:
+        for path, target in LINKS.items():
+            add(tar, path, type=tarfile.SYMTYPE, linkname=target)
+        for path, mode in FOLDERS.items():
+            add(tar, path, type=tarfile.DIRTYPE, mode=mode)
+        for path in files:
+            if path.lstrip("/") not in {*TEXTS, *LINKS}:
+                tar.add(path, path.lstrip("/"), recursive=False)
+        for path, text in TEXTS.items():
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.chmod(file.name, 0o644)
+                tar.add(file.name, path)
+
+
+def add(tar: tarfile.TarFile, path: str, **about: object) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.mode = 0o755
+    for name, value in about.items():
+        setattr(entry, name, value)
+    tar.addfile(entry)

@@ -1,0 +1,131 @@
+"""Starts a runtime where its agent is placed: as a process of the gateway's, in bubblewrap, or in a container.
+
+A container names the installation, the worker and the turn it is for. One whose turn that worker no longer holds belongs
+to nobody: whatever a dead gateway left is removed when the next one starts, and once a minute.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EPERM
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import structlog
+
+from adapters.launch import sandbox
+from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
+from adapters.launch.home import child_env, write_files
+from adapters.launch.process import LaunchError, Process, Warden
+from adapters.profile import Launch
+from gateway.db.engine import Database
+from gateway.errors import SwitchboardError
+from gateway.settings import Settings
+from gateway.turns import orders
+from gateway.turns.launching import Place
+
+SWEEP_SECONDS = 60.0
+SWEEP_PATIENCE = 5.0  # at start, with an engine that does not answer
+USER = 10001  # of a container whose gateway runs as root; nobody is root inside
+
+log_ = structlog.get_logger("switchboard.containers")
+
+Started = Process | Container
+
+
+class Starter:
+    """Where the processes of one worker come from."""
+
+    def __init__(self, database: Database, settings: Settings, worker: str) -> None:
+        self.warden = Warden()
+        self._containers = Engine(os.environ)
+        self._database, self._settings, self._worker = database, settings, worker
+        self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
+
+    async def aclose(self) -> None:
+        await self.warden.aclose()
+        self._containers.close()
+
+    async def spawn(self, launch: Launch, place: Place, placement: str, turn: str, egress: Path | None = None) -> Started:
+        """Write the runtime's files and start it; `egress` is its sandbox's only way out. Raises LaunchError, OSError."""
+        if placement == "docker":
+            return await self._contained(launch, place, turn)
+        env = child_env(str(place.home), launch.env)
+
+        def prepare() -> list[str]:
+            _furnish(place, launch)
+            return _sandboxed(launch, place, env["PATH"], egress) if placement == "sandboxed" else list(launch.argv)
+
+        argv = await anyio.to_thread.run_sync(prepare)
+        return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
+
+    async def _contained(self, launch: Launch, place: Place, turn: str) -> Container:
+        uid, gid = (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+
+        def prepare() -> None:
+            _furnish(place, launch)
+            if os.geteuid() == 0:
+                for folder in (place.home, place.work):
+                    _give(folder, uid, gid)
+
+        await anyio.to_thread.run_sync(prepare)
+        env = child_env(str(place.home), launch.env)
+        del env["PATH"]  # the image has its own
+        box = Box(
+            image=self._settings.agent_image,
+            argv=launch.argv,
+            env=env,
+            cwd=str(place.work),
+            mounts=(str(place.home), str(place.work)),
+            labels={INSTALLATION: self._installation, WORKER: self._worker, TURN: turn},
+            user=f"{uid}:{gid}",
+            network=self._settings.container_network,
+            memory_mb=self._settings.container_memory_mb,
+            pids=self._settings.container_pids,
+        )
+        return await self._containers.spawn(box)
+
+    # -- the sweep
+
+    async def sweep_forever(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Now and once a minute. Has started when the first sweep is over, or takes too long."""
+        with anyio.move_on_after(SWEEP_PATIENCE):
+            await self.sweep()
+        task_status.started()
+        while True:
+            await anyio.sleep(SWEEP_SECONDS)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Remove what no worker holds. A machine without an engine has nothing to remove."""
+        try:
+            found = await self._containers.labelled(self._installation)
+            held = await self._database.read(lambda conn: orders.held(conn, [one.turn for one in found]))
+            for one in found:
+                if held.get(one.turn) != one.worker:
+                    await self._containers.remove(one.id)
+                    log_.warning("container_removed", container=one.id[:12], turn=one.turn)
+        except (LaunchError, SwitchboardError) as exc:
+            log_.debug("containers_not_swept", error=str(exc))
+
+
+def _furnish(place: Place, launch: Launch) -> None:
+    place.make()
+    write_files(str(place.home), launch.files)
+
+
+def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
+    if reason := sandbox.probe(network=egress is None):
+        raise LaunchError(EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
+    dirs = {"home": str(place.home), "work": str(place.work)}
+    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
+
+
+def _give(folder: Path, uid: int, gid: int) -> None:
+    """All of a directory to a user, links as links. Nothing of the session runs meanwhile."""
+    for _, folders, files, handle in os.fwalk(folder):
+        for name in [".", *folders, *files]:
+            if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
+                os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
