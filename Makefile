@@ -1,7 +1,7 @@
 # make setup   .venv with the product and the test tools (called by the other two)
 # make run     serve on http://127.0.0.1:8000 with an agent `hello` one can call at once
 # make test    everything that must hold before a change goes in
-# make images  the image that agents placed in containers run in
+# make images  of the gateway, and of what agents placed in containers run in
 
 PYTHON ?= python3
 VENV := .venv
@@ -56,9 +56,9 @@ fmt: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The images of agents, on the engine of DOCKER_HOST. BASE=local: on this machine's own programs, no registry is asked.
+# On the engine of DOCKER_HOST. BASE=local: on this machine's own programs, no registry is asked.
 images: setup clis
-	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent
+	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent gateway
 
 bench: setup
 	$(BIN)/python -m tests.bench

@@ -4,29 +4,35 @@
     python docker/build.py --base local agent     # on a base of this machine's own programs: no registry is asked
 
 What an image is made of decides its tag, and it is `latest`, too; one that is there already is not built again. What it
-needs is fetched here, by npm and pip as this machine has set them up, and copied in: a build needs no network, and no
-address of an index gets into an image.
+needs is copied from here, where `make` has installed it as this machine's npm and pip are set up, by the hashes of the
+lock files: a build needs no network, and no address of an index gets into an image. So this machine has to be such as
+its containers: Linux, with glibc.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
+import re
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 from base import local_base
 from docker.client import DockerClient
 from docker.errors import BuildError, ImageNotFound
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIS = (ROOT / "tests/node_modules").resolve()  # pinned by tests/package-lock.json
 # The scripted model, and packages whose only program the one that needs them has a copy of.
 LEFT_OUT = ("@copilotkit", "opencode-linux-x64", "opencode-linux-x64-baseline", "opencode-linux-arm64", "claude-code-linux-x64")
-BASES = {"agent": "node:22-bookworm-slim", "gateway": "python:3.12-slim"}
+PACKAGES = ("gateway", "adapters", "registry")
+BASES = {"agent": "node:22-bookworm-slim", "gateway": f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"}
 
 Fill = Callable[[tarfile.TarFile], None]
 
@@ -82,7 +88,51 @@ def agent() -> tuple[list[bytes], Fill]:
     return [(ROOT / "tests/package-lock.json").read_bytes()], lambda tar: tar.add(CLIS, "node_modules", filter=wanted)
 
 
-CONTENTS = {"agent": agent}
+def gateway() -> tuple[list[bytes], Fill]:
+    """The product, and the distributions it needs, as pip installed them here."""
+    needed = sorted(closure("a2a-switchboard"), key=lambda found: found.name)
+    sources = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*")) if is_source(path)]
+
+    def fill(tar: tarfile.TarFile) -> None:
+        for path in sources:
+            tar.add(path, f"app/{path.relative_to(ROOT)}")
+        for found in needed:
+            for file in found.files or ():
+                if ".." not in file.parts and "__pycache__" not in file.parts:
+                    tar.add(found.locate_file(file), f"site/{file}")
+        command = b'#!/bin/sh\nexec python3 -m gateway.cli "$@"\n'
+        entry = tarfile.TarInfo("switchboard")
+        entry.mode, entry.size = 0o755, len(command)
+        tar.addfile(entry, io.BytesIO(command))
+
+    names = [f"{found.name} {found.version}".encode() for found in needed]
+    return [sys.version.encode(), *names, *(path.read_bytes() for path in sources)], fill
+
+
+def is_source(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts
+
+
+def closure(name: str, extra: str = "") -> Iterator[Distribution]:
+    """What a distribution needs, without itself."""
+    seen: set[tuple[str, str]] = set()
+    found: dict[str, Distribution] = {}
+    wanted = [(name, extra)]
+    while wanted:
+        name, extra = wanted.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        here = distribution(name)
+        for need in map(Requirement, here.requires or ()):
+            if need.marker is None or need.marker.evaluate({"extra": extra}):
+                key = re.sub(r"[-_.]+", "-", need.name).lower()
+                found[key] = distribution(key)
+                wanted += [(key, chosen) for chosen in ("", *need.extras)]
+    yield from found.values()
+
+
+CONTENTS = {"agent": agent, "gateway": gateway}
 
 if __name__ == "__main__":
     main()

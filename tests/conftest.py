@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import PostgresServer, binaries, postgres_server
+
+# A shell that runs this in the background has its children ignore Ctrl-C, which tests send to their own.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

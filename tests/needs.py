@@ -24,18 +24,18 @@ def a_sandbox() -> None:
         missing(f"The tests of the sandbox need bubblewrap: {reason}")
 
 
-def an_engine() -> str:
-    """A container engine; answers the agent image on it, made of this machine's programs."""
-    reason, image = _built()
+def an_engine(image: str = "agent") -> str:
+    """A container engine; answers one of our images on it, made of this machine's programs."""
+    reason, tag = _built(image)
     if reason:
         missing(f"The tests of containers need a container engine and the CLIs: {reason}")
-    return image
+    return tag
 
 
 @cache
-def _built() -> tuple[str, str]:
+def _built(image: str) -> tuple[str, str]:
     if reason := container.unreachable(os.environ):
         return reason, ""
     script = Path(__file__).parents[1] / "docker/build.py"
-    done = subprocess.run([sys.executable, script, "--base", "local", "agent"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script, "--base", "local", image], capture_output=True, text=True, check=False)
     return done.stderr.strip() if done.returncode else "", done.stdout.strip()

@@ -49,7 +49,7 @@ def create(out: Output, api: SessionApi, agent: str | None, prompt: str | None, 
     if out.json:
         return out.data(result)
     attach = f"switchboard sessions attach {result['id']}"
-    return out.done(f"Session {result['id']} of {result['agent']} is {result['status']}.", attach)
+    return out.done(f"Session {result['id']} of {result['agent']} has begun.", attach)
 
 
 @sessions.command(

@@ -45,8 +45,10 @@ _BLOCKED = exists().where(
 )
 # Asked for every batch of events, so built once.
 _DESTINATIONS = select(_config.c.id, _config.c.task_id, _config.c.level, _config.c.types).where(
-    _config.c.session_id == bindparam("session_id"), _config.c.task_id.in_(bindparam("tasks", expanding=True))
+    _config.c.session_id == bindparam("session_id")
 )
+_HOOKS = _DESTINATIONS.where(_config.c.task_id == "")
+_HOOKS_AND_TASKS = _DESTINATIONS.where(_config.c.task_id.in_(bindparam("tasks", expanding=True)))
 _RUN = (_outbox.c.config_id == bindparam("key"), _outbox.c.room.is_not(None))
 _GROW = (
     update(_outbox)
@@ -84,10 +86,8 @@ def enqueue(conn: Connection, batch: Batch) -> None:
     rows = [row for row in batch.rows if row.sub == 0]
     if not rows:
         return
-    tasks = {row.task_id for row in rows if row.type in TOLD and row.task_id}
-    found = conn.execute(_DESTINATIONS, {"session_id": batch.session_id, "tasks": ["", *sorted(tasks)]}).all()
     new: list[dict[str, object]] = []
-    for at in found:
+    for at in _destinations(conn, batch.session_id, {row.task_id for row in rows if row.type in TOLD and row.task_id}):
         if at.task_id:
             new += [_new(at.id, row, part) for row in rows if row.task_id == at.task_id for part in _parts(row)]
         else:
@@ -95,6 +95,13 @@ def enqueue(conn: Connection, batch: Batch) -> None:
     if new:
         conn.execute(insert(_outbox), new)
         batch.shared[OWED] = True
+
+
+def _destinations(conn: Connection, session_id: str, tasks: set[str]) -> Sequence[Any]:
+    """The session's webhooks, and the push configs of these tasks."""
+    if not tasks:
+        return conn.execute(_HOOKS, {"session_id": session_id}).all()
+    return conn.execute(_HOOKS_AND_TASKS, {"session_id": session_id, "tasks": ["", *sorted(tasks)]}).all()
 
 
 def wants(level: str, types: Collection[str], row: Row) -> bool:

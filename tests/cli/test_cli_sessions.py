@@ -67,7 +67,7 @@ async def test_a_session_is_created_answered_and_archived(
     async with stage(home, monkeypatch, capfd) as s:
         ran = await s.run("sessions", "create", "parrot", say(chunk("Hm."), *ASK), "--metadata", "ticket=4711")
         id = ran.out.split()[1]
-        assert ran == Ran(0, f"Session {id} of parrot is queued.\n", f"Next: switchboard sessions attach {id}\n")
+        assert ran == Ran(0, f"Session {id} of parrot has begun.\n", f"Next: switchboard sessions attach {id}\n")
         assert await s.run("sessions", "result", id, "--wait") == Ran(
             0, "Hm.\n", f'? Which one?\nAnswer with: switchboard sessions send {id} "…"\n'
         )

@@ -34,7 +34,8 @@ async def test_a_session_works_rests_asks_and_goes_on(tmp_path: Path) -> None:
         await parrot(api)
         first = say({"type": "artifact", **FILE}, {"type": "artifact", **FILE, "append": True}, chunk("Done."), DONE)
         session = await api.create(first, "parrot", metadata={"ticket": 4711})
-        assert (session["status"], session["metadata"], session["agent"]) == ("queued", {"ticket": 4711}, "parrot")
+        assert session["status"] in ("queued", "running")
+        assert (session["metadata"], session["agent"]) == ({"ticket": 4711}, "parrot")
         nothing = {"question": None, "error": None, "artifacts": []}
         assert known(await api.rest(session["id"])) == nothing | {
             "status": "idle",
