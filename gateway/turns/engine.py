@@ -66,8 +66,9 @@ class Engine:
                 return earlier
             if check is not None:
                 check(conn)
-            told = replace(new, direct=new.direct and self._answers_directly(conn, agent_id, version, new))
-            accepted = queue.accept(conn, agent_id, version, principal, told, self.settings.queue_limit)
+            accepted = queue.accept(conn, agent_id, version, principal, new, self.settings.queue_limit)
+            direct = new.direct and self._answers_directly(conn, agent_id, version, new)
+            accepted = replace(accepted, direct=direct)  # not in the message: its readers would learn of the runtime
             rows.add(conn, accepted.session_id, accepted.task_id, new.files)
             if within is not None:
                 within(conn, accepted)

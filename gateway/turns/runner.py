@@ -318,6 +318,8 @@ class Runner:
 
     async def _finish(self, last: list[Event]) -> None:
         last = self.gate.judge.judged(last) if self.gate else last
+        if not self.mode.capabilities.direct:
+            last[-1].body.pop("direct", None)  # whoever waits has been shown a task
         error = last[-1].body["error"]
         if error is not None:
             error["incident"] = new_id("inc")

@@ -50,6 +50,16 @@ async def test_a_direct_answer_has_its_context_and_no_task(tmp_path: Path) -> No
     assert (answer, frame.result) == (expected, expected)
 
 
+async def test_a_message_in_the_log_does_not_tell_what_the_agent_can(tmp_path: Path) -> None:
+    """Callers read it there by the session API. [A2A-12]"""
+    async with serving(tmp_path, conformance=True) as gateway:
+        await make_tck(gateway)
+        with anyio.fail_after(20):
+            told = [await gateway.send(agent, "Hi", messageId="tck-complete-task-1") for agent in ("tck", "hello")]
+            found = [(await gateway.events(task["contextId"]))[0]["body"] for task in told]
+    assert found[0] == found[1]
+
+
 async def test_a_question_under_the_same_key_is_answered_by_the_same_message(tmp_path: Path) -> None:
     key = {"Idempotency-Key": "3f1f6a52-5d1a-4a39-9f0a-6dfb3d1a7d10"}
     async with serving(tmp_path, conformance=True) as gateway:
