@@ -24,7 +24,7 @@ from gateway.db.engine import Database
 from tests.crash.witness import AGENT, FINAL, Cut, calling, check, check_log, resumed, tasks, wait_for_deaths
 from tests.support import Client, GatewayProcess, database_url, gateway_process
 
-ROUNDS = int(os.environ.get("SWITCHBOARD_CRASH_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("SWITCHBOARD_CRASH_ROUNDS", "5"))
 LATEST_KILL = 1.0  # seconds after the calls
 PROMPTS = ("N=400 D=2000", "N=150 D=2000 SLEEPTOOL=0.5", "N=400 D=2000 ORPHAN", "N=60 D=500")
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests import needs
 from tests.e2e.legs import Leg
-from tests.e2e.stage import SECONDS, Stage, processes_of, unique
+from tests.e2e.stage import SECONDS, Stage, processes_of
 from tests.e2e.test_invisible import lines
 
 
@@ -23,13 +23,6 @@ async def test_a_sandbox_shows_to_no_caller(stage: Stage, leg: Leg, scenario: st
     async with stage.client() as client:
         inside = await stage.say(client, leg.boxed, scenario)
     assert lines(inside) == lines(outside)
-
-
-async def test_a_conversation_goes_on_inside_a_sandbox(stage: Stage, leg: Leg) -> None:
-    async with stage.client() as client:
-        first = await stage.say(client, leg.boxed, unique("SCN-text"))
-        second = await stage.say(client, leg.boxed, unique("SCN-again"), contextId=first.context_id)
-    assert second.text != "We have never met."
 
 
 async def test_cancel_leaves_nothing_of_a_sandbox(stage: Stage, leg: Leg) -> None:
