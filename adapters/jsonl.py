@@ -5,14 +5,27 @@ A line whose fields have the wrong type raises here and is kept raw by `Dialogue
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from adapters import events as ev
 from adapters.dialogue import Dialogue, Failure, Recorded, Step, Turn, Unsupported, json_line
 from adapters.events import ErrorCategory, Event, YieldReason
+from adapters.profile import Launch, Plan
 
 _OPENS_A_TASK = ("chunk", "tool_start", "artifact", "ask", "system")  # what callers read: from then on it is no direct answer
+
+
+def of_script(script: Path) -> Callable[[Plan], Launch]:
+    """How to start a runtime that is one Python file, of the standard library alone."""
+
+    def launch(plan: Plan) -> Launch:
+        argv = (plan.executable or sys.executable, "-I", str(script))
+        return Launch(argv=argv, sees=(str(script), sys.base_prefix), keep_stdin=True)
+
+    return launch
 
 
 class JsonLinesDialogue(Dialogue):

@@ -19,10 +19,10 @@ class BadBody(Exception):
         self.status = status
 
 
-async def checked_body(request: Request, limit: int) -> bytes:
-    """The request's body, kept for `request.json()`. Raises BadBody; nothing beyond `limit` bytes is held."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+async def whole_body(request: Request, limit: int) -> bytes:
+    """The request's body. Raises BadBody as soon as it is known; nothing beyond `limit` bytes is held."""
+    declared = request.headers.get("content-length", "")[:20]
+    if declared.isdecimal() and int(declared) > limit:
         raise BadBody(413, f"The body has {declared} bytes; at most {limit} are taken.")
     chunks, size = [], 0
     try:
@@ -33,7 +33,12 @@ async def checked_body(request: Request, limit: int) -> bytes:
             chunks.append(chunk)
     except ClientDisconnect as exc:
         raise BadBody(400, "The connection was closed in the middle of the body.") from exc
-    body = b"".join(chunks)
+    return b"".join(chunks)
+
+
+async def checked_body(request: Request, limit: int) -> bytes:
+    """A body whose JSON is not nested too deeply, kept for `request.json()`. Raises BadBody."""
+    body = await whole_body(request, limit)
     if depth(body) > MAX_DEPTH:
         raise BadBody(400, f"The JSON is nested more than {MAX_DEPTH} levels deep.")
     request._body = body  # Starlette's own cache: `request.json()` reads it from there

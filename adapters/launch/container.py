@@ -229,6 +229,11 @@ def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object],
 
 
 def _connect(environ: Mapping[str, str], timeout: float) -> DockerClient:
+    path = _url(environ).removeprefix("unix://")
+    if path.startswith("/"):  # the SDK leaves a socket open that nobody answers
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.settimeout(timeout)
+            tried.connect(path)
     return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS)
 
 

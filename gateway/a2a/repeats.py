@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from a2a.server.context import ServerCallContext
 from a2a.types import a2a_pb2 as pb
@@ -26,7 +25,6 @@ from gateway.db.engine import Database
 from gateway.errors import UsageError
 from gateway.idempotency import HEADER, MIN_SECRET, Once
 from gateway.log.models import EventRow, Task, Turn
-from gateway.log.rows import Batch, Position
 from gateway.settings import Settings
 from gateway.turns.queue import Accepted
 
@@ -66,18 +64,18 @@ class Repeats:
     async def find(self, once: Once) -> Accepted | None:
         """What was accepted under a key already. Raises KeyReused."""
         found = await self.database.read(lambda conn: idempotency.find(conn, once))
-        return _accepted(found) if found else None
+        return Accepted.again(found) if found else None
 
     def begin(self, once: Once) -> Callable[[Connection], Accepted | None]:
         def op(conn: Connection) -> Accepted | None:
             found = idempotency.begin(conn, once)
-            return _accepted(found) if found else None
+            return Accepted.again(found) if found else None
 
         return op
 
     def settle(self, once: Once, conn: Connection, accepted: Accepted) -> None:
         seconds = self.settings.idempotency_hours * 3600
-        idempotency.settle(conn, once, {name: getattr(accepted, name) for name in _KEPT}, seconds)
+        idempotency.settle(conn, once, accepted.kept(), seconds)
 
     async def sent(self, params: pb.SendMessageRequest, digest: str, once: Once | None, caller: Caller) -> Accepted:
         """The message that is sent again with Last-Event-ID. Raises KeyReused, InvalidRequestError."""
@@ -113,14 +111,6 @@ def _key(params: pb.SendMessageRequest, context: ServerCallContext) -> str:
     return key
 
 
-_KEPT = ("session_id", "task_id", "turn_id", "seq", "at", "direct")
-
-
-def _accepted(found: dict[str, Any]) -> Accepted:
-    """As the one who sent it first was told; it has no rows, for nothing was written."""
-    return Accepted(**found, batch=Batch(found["session_id"], Position(found["seq"]), []))
-
-
 def _sent(conn: Connection, caller: Caller, digest: str) -> Accepted | None:
     """The newest turn of the caller that was asked for in the same words."""
     columns = (_event.c.session_id, _event.c.task_id, _event.c.turn_id, _event.c.seq, _event.c.created_at.label("at"))
@@ -129,4 +119,4 @@ def _sent(conn: Connection, caller: Caller, digest: str) -> Accepted | None:
     same = (_turn.c.digest == digest, _event.c.type == "message")
     query = select(*columns).select_from(joined).where(*mine, *same).order_by(_turn.c.queued_at.desc(), _event.c.seq).limit(1)
     row = conn.execute(query).first()
-    return _accepted(dict(row._mapping)) if row else None
+    return Accepted.again(dict(row._mapping)) if row else None

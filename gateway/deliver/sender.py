@@ -20,9 +20,9 @@ from httpcore2 import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 
 from gateway.clock import now_us
 from gateway.deliver.guard import Guard, Refused, Vetted
+from gateway.dial import first
 
 MAX_ANSWER = 64 * 1024  # bytes of an answer that are read; it is not looked at
-MAX_TRIED = 4  # addresses of one host
 GONE, BUSY = 410, (429, 503)
 SECRET = "whsec_"
 
@@ -52,13 +52,11 @@ class PinnedBackend(AsyncNetworkBackend):
     ) -> AsyncNetworkStream:
         if (host, port) != (self._vetted.url.raw_host.decode("ascii"), self._vetted.port):
             raise httpcore2.ConnectError(f"{host}:{port} was not vetted")
-        failure: Exception = httpcore2.ConnectError("no address")
-        for address in self._vetted.addresses[:MAX_TRIED]:
-            try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as exc:
-                failure = exc
-        raise failure
+
+        async def connect(address: str) -> AsyncNetworkStream:
+            return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+
+        return await first(self._vetted.addresses, connect)
 
 
 class Sender:

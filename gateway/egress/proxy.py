@@ -18,7 +18,7 @@ import h11
 import httpcore2
 import structlog
 
-from gateway.egress.dial import CONNECT_SECONDS, Pinned, dial
+from gateway.dial import CONNECT_SECONDS, Pinned, dial
 from gateway.egress.judge import Denied, Judge
 from gateway.egress.messages import READ, BadRequest, Headers, Incoming, framed_anew, passed_on, target_of
 from gateway.egress.model import PREFIX, Model

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -17,7 +16,6 @@ from gateway.db.engine import Database
 from gateway.errors import Archived, Conflict, InvalidParams, TooLarge
 from gateway.files.intake import Intake as Files
 from gateway.idempotency import HEADER, Once, parse_key
-from gateway.log.rows import Batch, Position
 from gateway.sessions import views
 from gateway.sessions.parts import given
 from gateway.sessions.shapes import CreateSession, SendMessage
@@ -28,7 +26,6 @@ from gateway.turns.spec import Inbound, prompt_of
 
 TRIES = 3  # a task that waits for input may be ended by somebody else just before the message comes
 
-_KEPT = ("session_id", "task_id", "turn_id", "seq", "at", "steers")
 Keep = Callable[[Connection, Accepted], object]
 
 
@@ -62,7 +59,7 @@ class Intake:
     async def earlier(self, once: Once | None) -> Accepted | None:
         """What came of a request before. Raises KeyReused."""
         found = await self.database.read(lambda conn: idempotency.find(conn, once)) if once else None
-        return _accepted(found) if found else None
+        return Accepted.again(found) if found else None
 
     async def begin(
         self, agent_id: str, version: int, principal: Principal, new: Inbound, once: Once | None, keep: Keep | None = None
@@ -71,14 +68,13 @@ class Intake:
 
         def known(conn: Connection) -> Accepted | None:
             found = idempotency.begin(conn, once) if once else None
-            return _accepted(found) if found else None
+            return Accepted.again(found) if found else None
 
         def within(conn: Connection, accepted: Accepted) -> None:
             if keep is not None:
                 keep(conn, accepted)
             if once is not None:
-                kept = {name: getattr(accepted, name) for name in _KEPT}
-                idempotency.settle(conn, once, kept, self.settings.idempotency_hours * 3600)
+                idempotency.settle(conn, once, accepted.kept(), self.settings.idempotency_hours * 3600)
 
         room = room_for_task(principal, new.task_id)
 
@@ -103,8 +99,3 @@ class Intake:
                 tries -= 1
                 if waiting is None or not tries or isinstance(exc, Archived):
                     raise
-
-
-def _accepted(found: dict[str, Any]) -> Accepted:
-    """As it was told first; it has no rows, for nothing was written."""
-    return Accepted(**found, batch=Batch(found["session_id"], Position(found["seq"]), []))

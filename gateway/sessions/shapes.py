@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from adapters.events import YieldReason
 from gateway.deliver.destinations import MAX_DESTINATIONS, MAX_SECRETS, Given
 
 Status = Literal["queued", "running", "awaiting_input", "idle", "failed", "archived"]
@@ -27,17 +28,6 @@ Level = Literal["user", "progress"]
 Mode = Literal["auto", "queue", "steer"]
 Scope = Literal["read", "write"]
 Type = Literal["message", "turn_started", "chunk", "tool_start", "tool_result", "artifact", "ask", "done", "system", "snapshot"]
-Yield = Literal[
-    "completed",
-    "needs_input",
-    "needs_auth",
-    "deadline_exceeded",
-    "budget_exceeded",
-    "max_turns",
-    "canceled",
-    "rejected",
-    "failed",
-]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -283,7 +273,7 @@ class Failure(BaseModel):
 class Turn(BaseModel):
     id: str
     task_id: str
-    yield_reason: Yield
+    yield_reason: YieldReason
     error: Failure | None
     queued_at: str
     started_at: str | None

@@ -38,8 +38,7 @@ class Engine:
         store: Store,
         gates: Gates,
     ) -> None:
-        self.log, self.settings, self.profiles, self.load_agent, self.store = log, settings, profiles, load_agent, store
-        self.gates = gates
+        self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.worker = Worker(log, settings, profiles, load_agent, store, gates)
         self._direct: dict[tuple[str, int], bool] = {}  # by agent and version
 

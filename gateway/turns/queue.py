@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any
 
@@ -26,7 +26,7 @@ from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
 from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
-from gateway.log.rows import Batch, Entry
+from gateway.log.rows import Batch, Entry, Position
 from gateway.log.store import append, encode, entries, locked
 from gateway.turns import fair, leases, orders
 from gateway.turns.leases import Claimed
@@ -92,6 +92,15 @@ class Accepted:
     batch: Batch
     steers: str | None = None  # the running turn it is to join
     direct: bool = False  # its answer may be a message alone
+
+    def kept(self) -> dict[str, Any]:
+        """As JSON, for whoever asks once more under the same key."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "batch"}
+
+    @classmethod
+    def again(cls, kept: Mapping[str, Any]) -> Accepted:
+        """As the one who sent it first was told; it has no rows, for nothing was written."""
+        return cls(**kept, batch=Batch(kept["session_id"], Position(kept["seq"]), []))
 
 
 def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:

@@ -5,15 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from adapters.jsonl import JsonLinesDialogue, recorded_turn
-from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
-
-SCRIPT = str(Path(__file__).with_name("script.py"))
-
-
-def launch(plan: Plan) -> Launch:
-    return Launch(argv=(plan.executable or sys.executable, "-I", SCRIPT), keep_stdin=True)
-
+from adapters.jsonl import JsonLinesDialogue, of_script, recorded_turn
+from adapters.profile import Capabilities, Mode, Profile
 
 PROFILE = Profile(
     name="conformance",
@@ -24,7 +17,7 @@ PROFILE = Profile(
         "jsonl": Mode(
             name="jsonl",
             dialogue=JsonLinesDialogue,
-            launch=launch,
+            launch=of_script(Path(__file__).with_name("script.py")),
             capabilities=Capabilities(interrupt=True, structured=True, direct=True),
             recorded_turn=recorded_turn,
         )

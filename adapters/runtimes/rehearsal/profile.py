@@ -5,16 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from adapters.jsonl import JsonLinesDialogue, recorded_turn
-from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
+from adapters.jsonl import JsonLinesDialogue, of_script, recorded_turn
+from adapters.profile import Capabilities, Mode, Profile
 
-SCRIPT = str(Path(__file__).with_name("script.py"))
-
-
-def launch(plan: Plan) -> Launch:
-    argv = (plan.executable or sys.executable, "-I", SCRIPT)
-    return Launch(argv=argv, sees=(SCRIPT, sys.base_prefix), keep_stdin=True)
-
+SCRIPT = Path(__file__).with_name("script.py")
 
 PROFILE = Profile(
     name="rehearsal",
@@ -25,7 +19,7 @@ PROFILE = Profile(
         "jsonl": Mode(
             name="jsonl",
             dialogue=JsonLinesDialogue,
-            launch=launch,
+            launch=of_script(SCRIPT),
             capabilities=Capabilities(deltas=True, resume=True, steer=True, interrupt=True, structured=True),
             recorded_turn=recorded_turn,
         )

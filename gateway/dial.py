@@ -1,4 +1,4 @@
-"""Connections to addresses that were vetted, and to nothing else."""
+"""Connections to addresses that were vetted (`deliver.guard`), and to nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def dial(addresses: Sequence[str], port: int) -> anyio.abc.ByteStream:
         with anyio.fail_after(CONNECT_SECONDS):
             return await anyio.connect_tcp(address, port)
 
-    return await _first(addresses, connect)
+    return await first(addresses, connect)
 
 
 class Pinned(AsyncNetworkBackend):
@@ -43,10 +43,10 @@ class Pinned(AsyncNetworkBackend):
         async def connect(address: str) -> AsyncNetworkStream:
             return await self._backend.connect_tcp(address, port, CONNECT_SECONDS, local_address, socket_options)
 
-        return await _first(self._addresses, connect)
+        return await first(self._addresses, connect)
 
 
-async def _first(addresses: Sequence[str], connect: Callable[[str], Awaitable[T]]) -> T:
+async def first(addresses: Sequence[str], connect: Callable[[str], Awaitable[T]]) -> T:
     """The first that answers. Raises what the last one failed with."""
     *others, last = addresses[:MAX_TRIED]
     for address in others:
