@@ -33,12 +33,13 @@ from gateway.turns import inbox, leases, orders, queue, resume
 from gateway.turns.asked import Asked, asked_of
 from gateway.turns.journals import Journals
 from gateway.turns.launching import Place
-from gateway.turns.leases import Claimed, Seen
+from gateway.turns.leases import Claimed
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
 from gateway.turns.runner import Runner
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter
+from gateway.turns.watch import LOOKS, Watch
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.2
@@ -46,7 +47,6 @@ LOOK_SECONDS = 0.2  # how often turns are looked for that lost their worker
 BEATS = 3  # in the time of a lease
 PARTING_SECONDS = 5.0  # for the database to take what a worker that stops has to say
 STOPPED, LOST = "The gateway was stopped while this turn ran.", "The worker that ran this turn was lost."
-LOOKS = 2  # at which a worker must not be seen to be taken for dead
 
 log_ = structlog.get_logger("switchboard.worker")
 
@@ -75,10 +75,10 @@ class Worker:
         self.store, self.gates = store, gates
         self.name = new_id("wrk")
         self.starter = Starter(log.database, settings, self.name)
+        self.watch = Watch(log.database, self.name, settings.lease_seconds)
         self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
-        self._dead: set[str] = set()  # who seemed to be at the last look
         self._work = anyio.Event()
         self._asked = anyio.Event()
         self._draining = anyio.Event()
@@ -145,8 +145,9 @@ class Worker:
                 await held.finished.wait()
 
     def _start(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
+        before = self._held.get(turn.id)  # lost and had again, before its process was gone
         held = self._held[turn.id] = _Held(turn)
-        group.start_soon(self._run, held)
+        group.start_soon(self._run, held, before)
 
     async def _claim(self, free: int, told: bool) -> list[Claimed]:
         """Take up to `free` turns. Who was not told that any waits looks before, which costs others nothing."""
@@ -212,7 +213,8 @@ class Worker:
         """Renew the leases; those that others have taken are given up. False if the database does not take it in time."""
         try:
             with anyio.fail_after(max(until - time.monotonic(), 0.1)):
-                op = lambda conn: leases.beat(conn, self.name, self.settings.lease_seconds)  # noqa: E731
+                ids, lease = [one.turn.id for one in held], self.settings.lease_seconds
+                op = lambda conn: leases.beat(conn, self.name, ids, lease)  # noqa: E731
                 mine = await self.log.database.write(op, beside=True)
         except (SwitchboardError, TimeoutError) as exc:
             log_.error("beat_failed", error=str(exc))
@@ -229,7 +231,7 @@ class Worker:
 
     async def _take_over(self, group: anyio.abc.TaskGroup) -> None:
         try:
-            lost = await self._lost()
+            lost = await self.watch.lost(set(self._held))
             lease = self.settings.lease_seconds
             taken = await self.log.database.write(lambda conn: leases.take_over(conn, self.name, lost, lease)) if lost else []
         except SwitchboardError as exc:
@@ -238,17 +240,6 @@ class Worker:
         for turn in taken:
             log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
             await self._settle(turn, group)
-
-    async def _lost(self) -> list[Seen]:
-        """Turns whose worker has died, or was not heard of for too long.
-
-        Dead is who gave no sign of life at two looks: a connection may break and be made again between them.
-        """
-        seen = await self.log.database.read(lambda conn: leases.others(conn, self.name, set(self._held)))
-        owners = {turn.owner for turn in seen} - {self.name}
-        dead = owners - await self.log.database.alive(sorted(owners)) if owners else set()
-        before, self._dead = self._dead, dead
-        return [turn for turn in seen if turn.expired or turn.owner in dead & before]
 
     async def _settle(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
         """Give a turn that was taken over what is due to it."""
@@ -284,10 +275,13 @@ class Worker:
 
     # -- one turn
 
-    async def _run(self, held: _Held) -> None:
+    async def _run(self, held: _Held, before: _Held | None) -> None:
         turn = held.turn
         try:
             with held.lease:
+                if before is not None:
+                    before.lease.cancel()
+                    await before.finished.wait()
                 await self._attempts(held)
             if held.lease.cancelled_caught:
                 await self._give_up(held)
@@ -303,7 +297,8 @@ class Worker:
                 await self._part(held)
             raise
         finally:
-            del self._held[turn.id]
+            if self._held[turn.id] is held:
+                del self._held[turn.id]
             held.finished.set()
             self._work.set()
 
