@@ -211,7 +211,7 @@ class Cancel(Shape):
 
 
 class Steer(Shape):
-    """A message that came while the turn runs. Take it into the turn and post steered, or leave it: it is the next turn then."""
+    """A message that came while the turn runs: take it into the turn and post steered; one that is left is the next turn."""
 
     type: Literal["steer"]
     id: str
