@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,8 +168,8 @@ def streamed_text(frames: list[Frame]) -> str:
 
 @asynccontextmanager
 async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None, **settings: Any) -> AsyncIterator[Client]:
-    """A gateway in this process on a free port, stopped at the end. A crash ends a turn, unless `turn_attempts` says more."""
-    found = Settings(data_dir=data_dir, port=free_port(), **{"turn_attempts": 1, **settings})
+    """A gateway in this process on a free port, stopped at the end."""
+    found = Settings(data_dir=data_dir, port=free_port(), **settings)
     app = create_app(found, runtimes)
     server = uvicorn.Server(config(app, found, timeout_graceful_shutdown=1))
     async with anyio.create_task_group() as group:
@@ -194,6 +194,7 @@ class GatewayProcess:
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     caller_key: str = ""  # of a caller that was registered, for whoever signs in after a restart
+    program: Sequence[str] = ("-m", "gateway")
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -204,7 +205,7 @@ class GatewayProcess:
         env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir), "SWITCHBOARD_PORT": str(self.port)}
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env, stderr=log, stdout=log)
+            self.process = subprocess.Popen([sys.executable, *self.program], env=env, stderr=log, stdout=log)
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -275,8 +276,8 @@ class WorkerProcess:
 
 
 @contextmanager
-def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(data_dir, env or {})
+def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None, **more: Any) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(data_dir, env or {}, **more)
     gateway.start()
     try:
         yield gateway
