@@ -251,8 +251,8 @@ class Worker:
             await self.starter.sweep()
         if await self._goes_on(turn):
             told = resume.interrupted()
-            await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told))
-            self._start(turn, group)
+            if await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told)):
+                self._start(turn, group)
         else:
             await self._abandon(turn, LOST)
 
@@ -369,16 +369,20 @@ class Worker:
         await self._insist(self.log.database.write, lambda conn: leases.hand_back(conn, turn))
         self.wake()
 
-    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> None:
-        """Write for a turn. If the database refuses for the time of a lease, the turn is found again as a lost one."""
+    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
+        """Write for a turn. If the database refuses for the time of a lease, the turn is found again as a lost one.
+
+        False where nobody knows that it is written: then nothing may be begun on it, for it may still be.
+        """
         with anyio.move_on_after(self.settings.lease_seconds):
             while True:
                 try:
                     await write(op)
                 except Fenced:
-                    return
+                    return False
                 except SwitchboardError as exc:
                     log_.error("turn_not_settled", error=exc.message)
                     await anyio.sleep(RETRY_SECONDS)
                 else:
-                    return
+                    return True
+        return False

@@ -86,6 +86,6 @@ class Callers:
         self._must_be_gone({turn})
 
     def _must_be_gone(self, turns: set[str] | set[str | None]) -> None:
-        alive = [process for process in self.machine.processes if process.turn_id in turns and process.alive]
+        alive = [process for process in self.machine.processes if process.turn.id in turns and process.alive]
         if alive:
             self.problems.append(f"process {alive[0].number} lives on after {alive[0].turn_id} was stopped")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gateway.turns.queue import TERMINAL, WAITING
+from gateway.turns.resume import GO_ON
 from tests.crash.simulated.callers import Callers
 from tests.crash.simulated.runtime import MESSAGE, PIECE, Process
 
@@ -42,6 +43,7 @@ def violations(world: World, callers: Callers) -> list[str]:
         *(said for task_id in callers.canceled for said in _canceled(task_id, tasks)),
         *(said for log in logs.values() for said in _pieces(log, processes)),
         *_prompts(processes, turns, callers, attempts),
+        *(said for process in processes for said in _given_again(process, logs[process.turn.session_id])),
         *_two_at_once(world),
     ]
 
@@ -133,11 +135,11 @@ def _pieces(log: Rows, processes: Sequence[Process]) -> Iterator[str]:
             continue
         for number, piece in ((int(a), int(b)) for a, b in PIECE.findall(json.loads(event.body)["text"])):
             process = processes[number]
-            if (event.session_id, event.turn_id) != (process.session_id, process.turn_id):
+            if (event.session_id, event.turn_id) != (process.turn.session_id, process.turn.id):
                 yield f"<{number}.{piece}> stands in {event.turn_id}"
-            if process.fence < newest:
-                yield f"<{number}.{piece}> has fence {process.fence}, after {newest}"
-            newest = max(newest, process.fence)
+            if process.turn.fence < newest:
+                yield f"<{number}.{piece}> has fence {process.turn.fence}, after {newest}"
+            newest = max(newest, process.turn.fence)
             if piece != next_piece[number]:
                 yield f"<{number}.{piece}> where {next_piece[number]} is due"
             next_piece[number] = piece + 1
@@ -146,7 +148,9 @@ def _pieces(log: Rows, processes: Sequence[Process]) -> Iterator[str]:
 def _prompts(processes: Sequence[Process], turns: Rows, callers: Callers, attempts: int) -> Iterator[str]:
     given: dict[str, list[str]] = defaultdict(list)
     for process in processes:
-        given[process.turn_id] += process.prompts
+        given[process.turn.id] += process.prompts
+    runs = Counter((process.turn.id, process.turn.attempt, process.turn.fence) for process in processes)
+    yield from (f"{turn_id} ran twice in attempt {attempt}" for (turn_id, attempt, _), count in runs.items() if count > 1)
     for turn in turns:
         if len(given[turn.id]) > attempts:
             yield f"{turn.id} was given {len(given[turn.id])} prompts: {given[turn.id]}"
@@ -159,12 +163,24 @@ def _prompts(processes: Sequence[Process], turns: Rows, callers: Callers, attemp
             yield f"{sent.text} was never given, and {turn.id} is {turn.yield_reason}"
 
 
+def _given_again(process: Process, log: Rows) -> Iterator[str]:
+    """No prompt is given again once a tool has started."""
+    tools = 0
+    for event in log:
+        if event.turn_id != process.turn.id:
+            continue
+        begins = event.type == "turn_started" and json.loads(event.body)["attempt"] == process.turn.attempt
+        if begins and tools:
+            yield from (f"{process.turn.id} was asked again: {text}" for text in process.prompts if GO_ON not in text)
+        tools += event.type == "tool_start"
+
+
 def _two_at_once(world: World) -> Iterator[str]:
     """No two processes of a session live at the same time: they are on one machine."""
     by_session: dict[str, list[Process]] = defaultdict(list)
     for process in world.machine.processes:
-        by_session[process.session_id].append(process)
+        by_session[process.turn.session_id].append(process)
     for of_session in by_session.values():
         for one, other in pairwise(of_session):
             if other.began_at < one.ended_at:
-                yield f"processes {one.number} and {other.number} of {one.session_id} live at once"
+                yield f"processes {one.number} and {other.number} of {one.turn.session_id} live at once"

@@ -25,6 +25,7 @@ from adapters.launch.lines import Line
 from adapters.launch.process import Exited, LaunchError
 from adapters.profile import Launch
 from gateway.turns.launching import Place
+from gateway.turns.leases import Claimed
 from tests.crash.simulated.loop import Host, SimulatedLoop
 
 Json = dict[str, Any]
@@ -35,8 +36,8 @@ MESSAGE = re.compile(r"\[m(\d+)\]")
 class Process:
     """One process of a turn, as its worker sees it and as the world does."""
 
-    def __init__(self, number: int, turn_id: str, session_id: str, fence: int, loop: SimulatedLoop, random: Random) -> None:
-        self.number, self.turn_id, self.session_id, self.fence = number, turn_id, session_id, fence
+    def __init__(self, number: int, turn: Claimed, loop: SimulatedLoop, random: Random) -> None:
+        self.number, self.turn = number, turn
         self.pid = 1000 + number
         self.host = Host(f"process {number}")
         self.began_at, self.ended_at = loop.time(), float("inf")
@@ -183,7 +184,7 @@ class Starting:
     """Where the processes of one simulated worker come from."""
 
     machine: Machine
-    holds: Callable[[str], Any]  # the turn (`Claimed`) that its worker holds under an id
+    holds: Callable[[str], Claimed]  # the turn its worker holds under an id
     mine: list[Process] = field(default_factory=list)
     warden: Any = None
     closed: bool = False
@@ -197,8 +198,7 @@ class Starting:
             raise LaunchError(EINVAL, "The gateway is shutting down.")
         if self.machine.random.random() < 0.02:
             raise LaunchError(EAGAIN, "Not now.")
-        claimed = self.holds(turn)
-        process = self.machine.started(turn, claimed.session_id, claimed.fence)
+        process = self.machine.started(self.holds(turn))
         self.mine.append(process)
         try:
             await self.machine.wait()
@@ -233,13 +233,13 @@ class Machine:
     async def wait(self) -> None:
         await anyio.sleep(self.random.random() * self.random.choice((0.001, 0.02, 0.2)))
 
-    def started(self, turn_id: str, session_id: str, fence: int) -> Process:
-        process = Process(len(self.processes), turn_id, session_id, fence, self.loop, self.random)
+    def started(self, turn: Claimed) -> Process:
+        process = Process(len(self.processes), turn, self.loop, self.random)
         self.processes.append(process)
         return process
 
     def kill_leftovers(self, turn_id: str) -> int:
-        left = [process for process in self.processes if process.turn_id == turn_id and process.alive]
+        left = [process for process in self.processes if process.turn.id == turn_id and process.alive]
         for process in left:
             process.kill()
         return len(left)

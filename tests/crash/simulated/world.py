@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -67,6 +68,12 @@ class Site:
             self.scope.cancel()
 
 
+@cache
+def _settings(folder: Path) -> Settings:
+    times = {"lease_seconds": 3, "stop_seconds": 0.5, "stall_seconds": 8, "turn_seconds": 30, "drain_seconds": 2}
+    return Settings(data_dir=folder, database_url=f"sqlite:///{folder}/none.db", **times)
+
+
 class World:
     def __init__(self, seed: int, conn: Connection, folder: Path, trace: list[str] | None = None) -> None:
         self.seed, self.random, self.trace = seed, Random(seed), trace
@@ -79,16 +86,7 @@ class World:
         self.loop.set_exception_handler(
             lambda _loop, context: self.broken.append(f"{context['message']}: {context.get('exception')!r}")
         )
-        self.settings = Settings(
-            data_dir=folder,
-            database_url=f"sqlite:///{folder}/none.db",
-            lease_seconds=3,
-            stop_seconds=0.5,
-            stall_seconds=8,
-            turn_seconds=30,
-            drain_seconds=2,
-            concurrency=self.random.choice((1, 2, 4)),
-        )
+        self.settings = _settings(folder).model_copy(update={"concurrency": self.random.choice((1, 2, 4))})
         mode = PROFILE.modes["jsonl"]
         draw = self.random.random
         can = replace(mode.capabilities, steer=draw() < 0.8, interrupt=draw() < 0.8, resume=draw() < 0.8)
@@ -137,8 +135,8 @@ class World:
 
     async def _fail(self) -> None:
         """Everything that goes wrong."""
-        faults = (self._kill, self._freeze, self._jump, self._database_away, self._hide, self._drain, self._stop, self._more)
-        kinds = self.random.choices(faults, k=self.random.choice((0, 1, 2, 4, 7)))
+        faults = (self._kill, self._freeze, self._jump, self._database_away, self._hide, self._drain, self._stop, self._worker)
+        kinds = self.random.choices(faults, (3, 3, 1, 2, 1, 1, 1, 1), k=self.random.choice((0, 1, 2, 4, 7, 12)))
         for at, fault in sorted(((self.random.random() * FAULTS_SECONDS, fault) for fault in kinds), key=lambda one: one[0]):
             await anyio.sleep(max(0.0, at - self.loop.time()))
             fault()
@@ -261,9 +259,6 @@ class World:
         assert site.root is not None
         self.loop.call_soon(site.stop, context=site.host.context())
 
-    def _more(self) -> None:
-        self._worker()
-
     # -- processes
 
     def _worker(self) -> None:
@@ -316,7 +311,7 @@ class World:
                 (gateway.clock, "secrets", SimpleNamespace(token_hex=token_hex)),
                 (gateway.turns.launching, "uuid", SimpleNamespace(uuid4=lambda: token_hex(16))),
                 (gateway.turns.worker, "kill_leftovers", self.machine.kill_leftovers),
-                (gateway.turns.worker, "LOOK_SECONDS", 0.5),
+                (gateway.turns.worker, "LOOK_SECONDS", 1.0),
                 (anyio.to_thread, "run_sync", self._in_thread),
             ):
                 stack.enter_context(patch.object(target, name, value))
