@@ -9,7 +9,7 @@ another attempt (`turns.resume`) or is ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -116,10 +116,10 @@ class Worker:
             await self.log.database.appear(self.name)
             async with anyio.create_task_group() as group:
                 await group.start(self.starter.sweep_forever)
-                for _ in range(LOOKS):
-                    await self._take_over(group)
                 group.start_soon(self._attend_forever)
                 group.start_soon(self._beat_forever)
+                for _ in range(LOOKS):
+                    await self._take_over(group)
                 group.start_soon(self._take_over_forever, group)
                 task_status.started()
                 await self._claim_until_drained(group)
@@ -238,7 +238,18 @@ class Worker:
             return
         for turn in taken:
             log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
-            await self._settle(turn, group)
+        await self._end_leftovers([turn.id for turn in taken if turn.begun])
+        async with anyio.create_task_group() as settling:
+            for turn in taken:
+                settling.start_soon(self._settle, turn, group)
+
+    async def _end_leftovers(self, turns: Sequence[str]) -> None:
+        """End what the lost workers have left running of turns on this machine."""
+        for turn in turns:
+            await anyio.to_thread.run_sync(kill_leftovers, turn)
+        if turns:
+            with anyio.move_on_after(SWEEP_PATIENCE):
+                await self.starter.sweep()
 
     async def _lost(self) -> list[Seen]:
         """Turns whose worker has died, or was not heard of for too long.
@@ -252,17 +263,13 @@ class Worker:
         return [turn for turn in seen if turn.expired or turn.owner in dead & before]
 
     async def _settle(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
-        """Give a turn that was taken over what is due to it."""
+        """Give a turn that was taken over, and of which nothing runs any more, what is due to it."""
         if not turn.begun:
             await self._hand_back(turn)
-            return
-        await anyio.to_thread.run_sync(kill_leftovers, turn.id)
-        with anyio.move_on_after(SWEEP_PATIENCE):
-            await self.starter.sweep()
-        if await self._goes_on(turn):
+        elif await self._goes_on(turn):
             told = resume.interrupted()
-            await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told))
-            self._start(turn, group)
+            if await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told)):
+                self._start(turn, group)
         else:
             await self._abandon(turn, LOST)
 
@@ -375,16 +382,17 @@ class Worker:
         await self._insist(self.log.database.write, lambda conn: leases.hand_back(conn, turn))
         self.wake()
 
-    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> None:
-        """Write for a turn. If the database refuses for the time of a lease, the turn is found again as a lost one."""
+    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
+        """Write for a turn; False if it is not ours any more, or the database refused for a lease: then it is found as lost."""
         with anyio.move_on_after(self.settings.lease_seconds):
             while True:
                 try:
                     await write(op)
                 except Fenced:
-                    return
+                    return False
                 except SwitchboardError as exc:
                     log_.error("turn_not_settled", error=exc.message)
                     await anyio.sleep(RETRY_SECONDS)
                 else:
-                    return
+                    return True
+        return False
