@@ -73,6 +73,8 @@ class Box:
     network: str = "none"  # or "bridge", or any the engine knows
     memory_mb: int = 4096
     pids: int = 1024
+    binds: Mapping[str, str] = field(default_factory=dict)  # further ones: path outside -> path inside
+    own_entry: bool = False  # run what the image says, with `env` for all to see, and no stdin; `argv` is empty
 
 
 class Found(NamedTuple):
@@ -139,9 +141,10 @@ class Container:
         self._lost = ""  # why the engine no longer tells of it
 
     async def begin(self, box: Box) -> None:
-        self._attached = Attached(await self._engine.call(lambda client: _attach(client, self.id), box))
+        self._attached = Attached(await self._engine.call(lambda client: _attach(client, self.id, box), box))
         await self._call(self._container.start, box)
-        await self.write(_said(box.argv, box.env))
+        if not box.own_entry:
+            await self.write(_said(box.argv, box.env))
 
     # -- what the engine of turns uses
 
@@ -242,17 +245,16 @@ def _url(environ: Mapping[str, str]) -> str:
 
 
 def _described(box: Box) -> dict[str, Any]:
-    """The container as the SDK wants it. Nothing here is secret."""
+    """The container as the SDK wants it. Nothing here is secret, but for the variables of an image's own entry point."""
+    entry = {"entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"], "command": [], "working_dir": box.cwd, "stdin_open": True}
+    mounts = {**{path: path for path in box.mounts}, **box.binds}
     return {
+        **({"environment": dict(box.env)} if box.own_entry else entry),
         "image": box.image,
-        "entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"],
-        "command": [],
-        "working_dir": box.cwd,
         "user": box.user,
         "labels": dict(box.labels),
-        "mounts": [Mount(path, path, type="bind") for path in box.mounts],
+        "mounts": [Mount(inside, outside, type="bind") for outside, inside in mounts.items()],
         "network_mode": box.network,
-        "stdin_open": True,
         "init": True,
         "read_only": True,
         "tmpfs": {"/tmp": _TMP},
@@ -278,13 +280,13 @@ def _quoted(text: str) -> str:
     return shlex.quote(text).replace("\n", "'\"$N\"'")
 
 
-def _attach(client: DockerClient, id: str) -> socket.socket:
+def _attach(client: DockerClient, id: str, box: Box) -> socket.socket:
     """The connection to its three streams, as a socket of ours. The SDK's own call leaves its socket open."""
     api = client.api
     if api.base_url.startswith("https:"):
         raise LaunchError(EPROTONOSUPPORT, "Containers cannot be spoken to through TLS: let DOCKER_HOST name a tunnel to it.")
     url = f"{api.base_url}/v{api.api_version}/containers/{id}/attach"
-    wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+    wanted = {"stdin": int(not box.own_entry), "stdout": 1, "stderr": 1, "stream": 1}
     response = api.post(url, params=wanted, headers={"Connection": "Upgrade", "Upgrade": "tcp"}, stream=True)
     try:
         response.raise_for_status()

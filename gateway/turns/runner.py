@@ -26,7 +26,7 @@ from adapters.launch.process import Exited, LaunchError
 from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
-from gateway.errors import Unavailable
+from gateway.errors import SwitchboardError, Unavailable
 from gateway.files import rows
 from gateway.files.refs import Kept
 from gateway.files.store import Store
@@ -39,6 +39,7 @@ from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
+from gateway.turns.receipts import Receipt
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
@@ -78,7 +79,8 @@ class Runner:
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent)
         self.events = 0
-        self._pending = Pending[Event]()
+        self._pending = Pending[Event | Receipt]()
+        self._receipts: list[Receipt] = []  # of lines that were read and are not on their way into the log
         self._stdin = Pending[bytes]()
         self.given: set[str] = set()  # ids of the messages `steer` was called with
         self._messages: deque[tuple[str, str]] = deque()  # (id, text) of those the runtime could not be given yet
@@ -242,16 +244,24 @@ class Runner:
                 self._stdin.add(step.outgoing)
                 if over is not None and self.cause == "exited":
                     return await self._over(over, events)
+                if line.receipt is not None:
+                    self._receipts.append(line.receipt)
                 if not self.dialogue.running:
                     return self._stamp.all(events)
             self._give()
-            self._pending.add(await self._outbox.declared(self._stamp.all(events)))
+            shown = self._stamp.all(events) + (self._stamp.rest() if self._receipts else [])
+            self._pending.add([*await self._outbox.declared(shown), *self._take_receipts()])
             await self._pending.room()
         return []
+
+    def _take_receipts(self) -> list[Receipt]:
+        receipts, self._receipts = self._receipts, []
+        return receipts
 
     async def _over(self, over: Over, events: list[Event]) -> list[Event]:
         """A limit was reached: the turn's last events if it has ended with them; else it is stopped now."""
         self.cause, self.why = over.cause, over.why
+        self._receipts.clear()
         if not self.dialogue.running:
             return self._stamp.all(over.ending(events))
         self._pending.add(await self._outbox.declared(self._stamp.all(events)))
@@ -303,18 +313,20 @@ class Runner:
     # -- the log
 
     async def _commit(self) -> None:
-        while events := await self._pending.take():
-            self.events += len(events)
-            new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
-            native, files = self.native.changed(), self._outbox.take_files()
+        while waiting := await self._pending.take():
+            events = [one for one in waiting if isinstance(one, Event)]
+            await self._append(events, [one for one in waiting if isinstance(one, Receipt)])
 
-            def op(
-                conn: Connection, new: list[Entry] = new, native: Any = native, files: list[Kept] = files
-            ) -> Sequence[Batch]:
-                rows.add(conn, self.turn.session_id, self.turn.task_id, files)
-                return [queue.write_events(conn, self.turn, new, native)]
+    async def _append(self, events: list[Event], receipts: Sequence[Receipt] = ()) -> None:
+        self.events += len(events)
+        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
+        native, files = self.native.changed(), self._outbox.take_files()
 
-            await self._store(op)
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.write_events(conn, self.turn, new, native)]
+
+        await self._store(op, receipts)
 
     async def _finish(self, last: list[Event]) -> None:
         last = self.gate.judge.judged(last) if self.gate else last
@@ -332,19 +344,32 @@ class Runner:
             rows.add(conn, self.turn.session_id, self.turn.task_id, files)
             return [queue.finish(conn, self.turn, last, native)]
 
-        await self._store(op)
+        await self._store(op, self._take_receipts())
 
-    async def _store(self, op: Callable[[Connection], Sequence[Batch]]) -> None:
+    async def _store(self, op: Callable[[Connection], Sequence[Batch]], receipts: Sequence[Receipt] = ()) -> None:
         """Write, though the database may be away for a while. Raises Unavailable after the length of a lease."""
+
+        def with_receipts(conn: Connection) -> Sequence[Batch]:
+            batches = op(conn)
+            for receipt in receipts:
+                receipt.join(conn)
+            return batches
+
         give_up = time.monotonic() + self.settings.lease_seconds
         while True:
             try:
-                await self.log.write(op, beside=True)
-            except Unavailable:
+                batches = await self.log.write(with_receipts if receipts else op, beside=True)
+            except Unavailable as exc:
                 if time.monotonic() > give_up:
+                    _fail(receipts, exc)
                     raise
                 await anyio.sleep(RETRY_SECONDS)
+            except SwitchboardError as exc:
+                _fail(receipts, exc)
+                raise
             else:
+                for receipt in receipts:
+                    receipt.settle(batches[0].after.seq)
                 return
 
     def _report(self, done: Event, began: float) -> None:
@@ -363,6 +388,11 @@ class Runner:
             unknown_lines=self.dialogue.unknown,
             ms=round((time.monotonic() - began) * 1000),
         )
+
+
+def _fail(receipts: Sequence[Receipt], error: SwitchboardError) -> None:
+    for receipt in receipts:
+        receipt.fail(error)
 
 
 class _Native:
@@ -397,6 +427,11 @@ class _Stamp:
     def all(self, events: list[Event]) -> list[Event]:
         return [stamped for event in merged(events) for stamped in self._one(event)]
 
+    def rest(self) -> list[Event]:
+        """Text that was held back, because it may be the beginning of a path."""
+        held = self._veil.rest()
+        return [ev.chunk(held)] if held else []
+
     def _one(self, event: Event) -> list[Event]:
         if event.type == "chunk":
             text = self._veil.text(event.body["text"])
@@ -405,9 +440,8 @@ class _Stamp:
             if event.type == "native_session":
                 self._native.remember(native_session=event.body["id"])
             return [event]
-        held = self._veil.rest()
         shown = replace(event, body=self._timed(event.type, self._veil.clean(event.body)))
-        return [ev.chunk(held), shown] if held else [shown]
+        return [*self.rest(), shown]
 
     def _timed(self, type: str, body: dict[str, Any]) -> dict[str, Any]:
         if type == "tool_start":
