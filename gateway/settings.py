@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
     agent_image: str = Field("switchboard-agent", description="Image that agents placed in `docker` run in.")
+    sidecar_image: str = Field(
+        "switchboard-gateway",
+        description="Image of the small container beside an agent's that leads to the gateway; it needs `sh` and `python3`.",
+    )
     container_network: str = Field(
         "bridge", description="Network of their containers: `bridge`, `none`, or the name of one the engine knows."
     )
