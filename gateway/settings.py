@@ -197,6 +197,10 @@ class Settings(BaseSettings):
         return self.data_dir / "files.key"
 
     @property
+    def turns_key_file(self) -> Path:
+        return self.data_dir / "turns.key"
+
+    @property
     def files_dir(self) -> Path:
         return self.data_dir / "files"
 

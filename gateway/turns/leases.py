@@ -50,6 +50,7 @@ class Claimed:
     native: dict[str, Any]
     limits: dict[str, Any] = field(default_factory=dict)  # the session's own
     spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
+    runtime_version: int | None = None  # that the session keeps
 
     @property
     def begun(self) -> bool:
@@ -85,6 +86,7 @@ def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
         native=session.native,
         limits=session.limits or {},
         spent=session.spent or {},
+        runtime_version=session.runtime_version,
     )
 
 

@@ -23,15 +23,16 @@ from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError
-from adapters.profile import Profile
+from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
+from gateway.egress.policy import EVERYTHING
 from gateway.errors import SwitchboardError, Unavailable
 from gateway.files import rows
-from gateway.files.refs import Kept
 from gateway.files.store import Store
-from gateway.log.rows import Batch, Entry
+from gateway.log.rows import Batch
 from gateway.log.store import Log, entries, merged
+from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
 from gateway.turns import leases, queue
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
@@ -154,12 +155,13 @@ class Runner:
     @asynccontextmanager
     async def _gated(self) -> AsyncIterator[None]:
         """With the agent's way out watched over, where it has an egress policy."""
-        if self.spec.egress is None:
+        policy = self.spec.egress or (EVERYTHING if self.profile.image else None)
+        if policy is None:
             yield
             return
         env, provider = variables(self.spec, self.profile), model_of(self.spec, self.profile)[0]
         named = {"agent": self.spec.name, "session": self.turn.session_id, "turn": self.turn.id}
-        way = Way(self.spec.egress, self.profile, provider, env, self.place.home.parent)
+        way = Way(policy, self.profile, provider, env, self.place.home.parent)
         async with self.gates.opened(way, self._pending.add, **named) as self.gate:
             yield
 
@@ -196,8 +198,7 @@ class Runner:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             if self.cause == "exited":
-                socket = self.gate.socket if self.gate else None
-                self.process = await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
+                self.process = await self._start(launch)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []
@@ -211,6 +212,14 @@ class Runner:
         if last and self.cause == "exited":
             return last
         return await self._stopped(last)
+
+    async def _start(self, launch: Launch) -> Started:
+        socket = self.gate.socket if self.gate else None
+        if not launch.image:
+            return await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
+        deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds))
+        work = Work(self.turn, self.spec, self.place, deadline, provider=model_of(self.spec, self.profile)[0])
+        return await self.starter.think(launch, work, self.profile, socket)
 
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""

@@ -7,6 +7,7 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from errno import EPERM
 from pathlib import Path
 
@@ -19,9 +20,14 @@ from adapters.launch import sandbox
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
 from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
-from adapters.profile import Launch
+from adapters.launch.sandbox import RELAY_PORT
+from adapters.launch.sidecar import sidecar
+from adapters.profile import Launch, Profile
 from gateway.db.engine import Database
 from gateway.errors import SwitchboardError
+from gateway.runtime_api.brain import Brain, Work
+from gateway.runtime_api.container import API_PORT, box_of, parted
+from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import orders
 from gateway.turns.launching import Place
@@ -32,13 +38,14 @@ USER = 10001  # of a container whose gateway runs as root; nobody is root inside
 
 log_ = structlog.get_logger("switchboard.containers")
 
-Started = Process | Container
+Started = Process | Container | Brain
 
 
 class Starter:
     """Where the processes of one worker come from."""
 
-    def __init__(self, database: Database, settings: Settings, worker: str) -> None:
+    def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
+        self._api = api
         self.warden = Warden()
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
@@ -61,16 +68,28 @@ class Starter:
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
 
+    async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
+        """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
+        user, labels = _user(), self._labels(work.turn.id)
+        await anyio.to_thread.run_sync(_prepared, work.place, launch, user)
+        public, told = parted(launch.env, work.spec.env, profile)
+
+        async def start(brain: Brain, token: str) -> Container:
+            box = box_of(brain, token, launch.image, public, labels, user)
+            box = replace(box, memory_mb=self._settings.container_memory_mb, pids=self._settings.container_pids)
+            ways = {API_PORT: self._api.socket, **({RELAY_PORT: egress} if egress else {})}
+            image = self._settings.sidecar_image
+            side = await sidecar(self._containers, ways=ways, image=image, user=user, labels=labels)
+            return await self._containers.spawn(box, beside=side)
+
+        return await self._api.begin(replace(work, variables=told), start)
+
+    def _labels(self, turn: str) -> dict[str, str]:
+        return {INSTALLATION: self._installation, WORKER: self._worker, TURN: turn}
+
     async def _contained(self, launch: Launch, place: Place, turn: str) -> Container:
-        uid, gid = (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-
-        def prepare() -> None:
-            _furnish(place, launch)
-            if os.geteuid() == 0:
-                for folder in (place.home, place.work):
-                    _give(folder, uid, gid)
-
-        await anyio.to_thread.run_sync(prepare)
+        user = _user()
+        await anyio.to_thread.run_sync(_prepared, place, launch, user)
         env = child_env(str(place.home), launch.env)
         del env["PATH"]  # the image has its own
         box = Box(
@@ -79,8 +98,8 @@ class Starter:
             env=env,
             cwd=str(place.work),
             mounts=(str(place.home), str(place.work)),
-            labels={INSTALLATION: self._installation, WORKER: self._worker, TURN: turn},
-            user=f"{uid}:{gid}",
+            labels=self._labels(turn),
+            user=user,
             network=self._settings.container_network,
             memory_mb=self._settings.container_memory_mb,
             pids=self._settings.container_pids,
@@ -114,6 +133,20 @@ class Starter:
 def _furnish(place: Place, launch: Launch) -> None:
     place.make()
     write_files(str(place.home), launch.files)
+
+
+def _user() -> str:
+    """Of containers: nobody is root inside."""
+    return f"{USER}:{USER}" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
+
+
+def _prepared(place: Place, launch: Launch, user: str) -> None:
+    """The session's directories, for a container's user."""
+    _furnish(place, launch)
+    if os.geteuid() == 0:
+        uid, gid = map(int, user.split(":"))
+        for folder in (place.home, place.work):
+            _give(folder, uid, gid)
 
 
 def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:

@@ -27,6 +27,7 @@ from gateway.egress.gate import Gates
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.files.store import Store
 from gateway.log.store import Log
+from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import inbox, leases, orders, queue
 from gateway.turns.asked import Asked, asked_of
@@ -36,6 +37,7 @@ from gateway.turns.leases import Claimed, Seen
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
 from gateway.turns.runner import Runner
+from gateway.turns.runtimes import profile_of
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter
 
@@ -72,7 +74,8 @@ class Worker:
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.store, self.gates = store, gates
         self.name = new_id("wrk")
-        self.starter = Starter(log.database, settings, self.name)
+        self.runtime_api = RuntimeApi(log, settings)
+        self.starter = Starter(log.database, settings, self.name, self.runtime_api)
         self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
@@ -113,7 +116,7 @@ class Worker:
             await self.log.database.appear(self.name)
             await self._take_over()
             await self._take_over()
-            async with anyio.create_task_group() as group:
+            async with self.runtime_api.opened(), anyio.create_task_group() as group:
                 await group.start(self.starter.sweep_forever)
                 for loop in (self._attend_forever, self._beat_forever, self._take_over_forever):
                     group.start_soon(loop)
@@ -282,12 +285,12 @@ class Worker:
             self._work.set()
 
     async def _runner(self, turn: Claimed) -> Runner:
-        def load(conn: Connection) -> tuple[AgentSpec, Asked]:
-            return self.load_agent(conn, turn.agent_id, turn.agent_version), asked_of(conn, turn)
+        def load(conn: Connection) -> tuple[AgentSpec, Asked, Profile | None]:
+            spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
+            return spec, asked_of(conn, turn), profile_of(conn, self.profiles, spec.runtime, turn.runtime_version)
 
-        spec, asked = await self.log.database.read(load)
+        spec, asked, profile = await self.log.database.read(load)
         spec = replace(spec, limits=stricter(spec.limits, turn.limits))
-        profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         begun = await self.memory.begin(turn, asked, spec)

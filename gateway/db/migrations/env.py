@@ -7,7 +7,8 @@ import gateway.deliver.models  # fills the metadata
 import gateway.files.models
 import gateway.idempotency
 import gateway.log.models
-import gateway.retention.models  # noqa: F401
+import gateway.retention.models
+import gateway.runtime_api.models  # noqa: F401
 import registry.models  # noqa: F401
 
 connection = context.config.attributes["connection"]
