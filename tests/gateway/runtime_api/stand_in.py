@@ -96,7 +96,12 @@ class Body:
 
 @asynccontextmanager
 async def thinking(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, play: Play, *, capabilities: tuple[str, ...] = ("steer", "mcp"), **more: Any
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    play: Play,
+    *,
+    capabilities: tuple[str, ...] = ("steer", "mcp"),
+    **more: Any,
 ) -> AsyncIterator[Client]:
     """A gateway with an agent `thinker`, whose runtime is an image that does as `play` does, attempt by attempt."""
     async with anyio.create_task_group() as group:
@@ -119,7 +124,7 @@ async def thinking(
         settings = {"stop_seconds": 0.5, **more}
         async with serving(data_dir, **settings) as client:
             assert client.app is not None
-            image = Image("mine:1", "sha256:1", ("openai",), capabilities)
+            image = Image("mine:1", "sha256:1", ("openai",), ("steer", "mcp"))
             await client.app.state.log.database.write(lambda conn: push(conn, "mine", image, 1))
             await client.owner("agent.create", name="thinker", runtime="mine", description="It thinks.")
             yield client
