@@ -36,6 +36,7 @@ class Played:
 
     env: Mapping[str, str]
     http: httpx2.AsyncClient
+    digest: str
 
     async def get(self, path: str, **query: Any) -> Json:
         answer = await self.http.get(f"/runtime/v1/{path}", params=query)
@@ -51,6 +52,10 @@ class Played:
         assert answer.status_code == 200, answer.text
         found: Json = answer.json()
         return found
+
+
+def chunk(id: str, text: str) -> Json:
+    return {"id": id, "type": "chunk", "text": text}
 
 
 Play = Callable[[Played], Awaitable[int]]  # answers the exit code
@@ -115,7 +120,7 @@ async def thinking(
                 headers = {"Authorization": f"Bearer {token}"}
                 http = httpx2.AsyncClient(transport=transport, base_url="http://api", headers=headers, timeout=30)
                 body = Body()
-                group.start_soon(body.run, play, Played(env, http))
+                group.start_soon(body.run, play, Played(env, http, launch.image))
                 return body
 
             return await self._api.begin(replace(work, variables=told), start)

@@ -110,15 +110,6 @@ async def test_the_image_reaches_its_model_without_the_key(tmp_path: Path, brain
     assert "sk-real" not in json.dumps(task)
 
 
-async def test_a_crash_begins_again_in_the_same_journal(tmp_path: Path, client: DockerClient, brain: str) -> None:
-    """[RUN-4]"""
-    async with thinking(tmp_path, brain) as gateway:
-        task = await gateway.send("thinker", "EFFECT CRASH")
-    assert task["status"]["state"] == "TASK_STATE_COMPLETED"
-    assert text_of(task).count("effect") == 1
-    assert containers_of(client, tmp_path) == []
-
-
 @pytest.mark.parametrize("word", ["WAIT", "HANG"])
 async def test_a_cancel_leaves_no_container(tmp_path: Path, client: DockerClient, brain: str, word: str) -> None:
     async with thinking(tmp_path, brain) as gateway:
