@@ -32,11 +32,14 @@ Start = Callable[[Brain, str], Awaitable[Body]]  # runs the image, which is know
 
 
 class RuntimeApi:
-    def __init__(self, log: Log, settings: Settings, more: Sequence[BaseRoute] = ()) -> None:
+    """`more` are routes of others, `end` ends what they do for a turn: both before the first image comes."""
+
+    def __init__(self, log: Log, settings: Settings) -> None:
         self._log, self._settings = log, settings
         self._tokens = TurnTokens.load(settings.turns_key_file)
         self.faces = Faces(log, self._tokens, settings.max_body_bytes)
-        self.app = application(self.faces, more)
+        self.more: Sequence[BaseRoute] = ()
+        self.end: Callable[[str], Awaitable[None]] = _nothing
         self._group: anyio.abc.TaskGroup | None = None
         self.socket = Path()  # where it listens
 
@@ -63,7 +66,7 @@ class RuntimeApi:
             max_bytes = self._settings.max_header_bytes
 
         quiet: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "off"}
-        return uvicorn.Config(self.app, http=Limited, ws="none", proxy_headers=False, **quiet)
+        return uvicorn.Config(application(self.faces, self.more), http=Limited, ws="none", proxy_headers=False, **quiet)
 
     async def begin(self, work: Work, start: Start) -> Brain:
         """An image at work. Raises what `start` does, and what the database does."""
@@ -74,6 +77,7 @@ class RuntimeApi:
             earlier.end(superseded())
         self.faces.brains[work.turn.id] = brain
         brain.gone = lambda: self._gone(brain)
+        brain.acts_no_more = lambda: self.end(work.turn.id)
         try:
             body = await start(brain, self._tokens.token(brain.holder))
         except BaseException:
@@ -88,6 +92,10 @@ class RuntimeApi:
     def _gone(self, brain: Brain) -> None:
         if self.faces.brains.get(brain.turn.id) is brain:
             del self.faces.brains[brain.turn.id]
+
+
+async def _nothing(turn_id: str) -> None:
+    """Nobody does anything for it."""
 
 
 @contextmanager

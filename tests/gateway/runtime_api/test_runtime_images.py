@@ -110,6 +110,17 @@ async def test_the_image_reaches_its_model_without_the_key(tmp_path: Path, brain
     assert "sk-real" not in json.dumps(task)
 
 
+async def test_an_image_acts_in_its_sandbox(tmp_path: Path, brain: str) -> None:
+    async with thinking(tmp_path, brain, agent_image=needs.an_engine()) as gateway:
+        task = await gateway.send("thinker", "ACT")
+        events = await gateway.events(task["contextId"])
+    assert text_of(task) == "attempt 1 acted\n"
+    [start] = [event["body"] for event in events if event["type"] == "tool_start"]
+    [result] = [event["body"] for event in events if event["type"] == "tool_result"]
+    assert start["tool"] == "shell"
+    assert (result["output"], result["exit_code"], result["is_error"]) == ("acted", 0, False)
+
+
 @pytest.mark.parametrize("word", ["WAIT", "HANG"])
 async def test_a_cancel_leaves_no_container(tmp_path: Path, client: DockerClient, brain: str, word: str) -> None:
     async with thinking(tmp_path, brain) as gateway:
