@@ -12,7 +12,8 @@
     │   ├── Archived          a session that is read-only for good
     │   ├── Busy              a session that works
     │   ├── NothingRuns       nothing to steer or to interrupt
-    │   └── KeyReused         an idempotency key that stands for another request
+    │   ├── KeyReused         an idempotency key that stands for another request
+    │   └── CallReused        an id of a sandbox call that stands for another one
     ├── NotAllowed            no key
     │   └── WrongKey          a key or token that does not hold
     ├── OutOfScope            a token that is for less
@@ -102,6 +103,10 @@ class KeyReused(Conflict):
     code = "key_reused"
 
 
+class CallReused(Conflict):
+    code = "call_reused"
+
+
 class NotAllowed(SwitchboardError):
     code = "not_allowed"
 
@@ -150,6 +155,7 @@ TABLE: dict[str, Codes] = {
     "session_busy": Codes(-32011, 409, 1),
     "nothing_running": Codes(-32011, 409, 1),
     "key_reused": Codes(-32016, 422, 2),
+    "call_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
     "out_of_scope": Codes(-32012, 403, 4),
     "runtime_unavailable": Codes(-32013, 409, 1),

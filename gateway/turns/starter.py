@@ -7,6 +7,7 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from errno import EPERM
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class Starter:
             _furnish(place, launch)
             if os.geteuid() == 0:
                 for folder in (place.home, place.work):
-                    _give(folder, uid, gid)
+                    given_to(folder, uid, gid)
 
         await anyio.to_thread.run_sync(prepare)
         env = child_env(str(place.home), launch.env)
@@ -132,9 +133,10 @@ def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> 
     return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
 
 
-def _give(folder: Path, uid: int, gid: int) -> None:
-    """All of a directory to a user, links as links. Nothing of the session runs meanwhile."""
+def given_to(folder: Path, uid: int, gid: int) -> None:
+    """All of a directory to a user, links as links. What runs there meanwhile may change it, and leads nowhere else."""
     for _, folders, files, handle in os.fwalk(folder):
         for name in [".", *folders, *files]:
-            if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
-                os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
+            with suppress(FileNotFoundError):
+                if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
+                    os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)

@@ -73,7 +73,8 @@ class Worker:
         self.store, self.gates = store, gates
         self.name = new_id("wrk")
         self.starter = Starter(log.database, settings, self.name)
-        self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
+        journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
+        self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
         self._dead: set[str] = set()  # who seemed to be at the last look
