@@ -95,7 +95,7 @@ async def test_a_gateway_killed_in_mid_tool_goes_on_with_the_turn_and_its_memory
             played = Played([*before.frames, *[frame async for frame in follow]])
     assert played.kinds == [*CUT_OFF, "text", "whole text", "completed"]
     assert played.text == "This takes a while.I went on."
-    assert processes_of(turn) == []
+    assert ["sleep", "300"] not in map(command_of, processes_of(turn))
     if not leg.long_requests:
         assert {body.count(prompt) for body in await stage.model.requests(prompt)} == {1}
 

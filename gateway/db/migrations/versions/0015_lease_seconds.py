@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013_lease_seconds"
-down_revision = "0012_support"
+revision = "0015_lease_seconds"
+down_revision = "0014_support"
 
 
 def upgrade() -> None:
