@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint_if_cancelled
 from sqlalchemy import Connection
 
 from adapters import events as ev
@@ -197,6 +198,7 @@ class Runner:
                 last = await self._play()
             finally:
                 self._pending.close()
+        await checkpoint_if_cancelled()  # then not all may be committed that comes before these
         return last
 
     async def _begin(self) -> None:

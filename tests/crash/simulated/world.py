@@ -6,7 +6,7 @@ World(seed, memory(), folder).run()     the violations that were found, in words
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -116,11 +116,11 @@ class World:
         for _ in range(self.random.choice((1, 2, 2, 3))):
             self._worker()
         calls = [self.loop.spawn(front.host, callers.call()) for _ in range(self.random.choice((1, 2, 3)))]
-        await self._fail()
+        await self._fail(lambda: self._rests(calls))
         self._heal()
         found: list[str] = []
         with anyio.move_on_after(REST_SECONDS) as patience:
-            while not (all(call.done() for call in calls) and self._rests()):  # noqa: ASYNC110  (the world has no events)
+            while not self._rests(calls):  # noqa: ASYNC110  (the world has no events)
                 await anyio.sleep(0.5)
         if patience.cancelled_caught:
             found.append("it did not come to rest")
@@ -129,18 +129,25 @@ class World:
         found += await self._end(calls)
         return found
 
-    def _rests(self) -> bool:
+    def _rests(self, calls: list[asyncio.Task[Any]]) -> bool:
+        if not all(call.done() for call in calls):
+            return False
         left: int = self.server.conn.exec_driver_sql("SELECT count(*) FROM turn WHERE state != 'ended'").scalar_one()
         return left == 0
 
-    async def _fail(self) -> None:
-        """Everything that goes wrong."""
+    async def _fail(self, over: Callable[[], bool]) -> None:
+        """Everything that goes wrong, while there is anything to hit."""
         faults = (self._kill, self._freeze, self._jump, self._database_away, self._hide, self._drain, self._stop, self._worker)
         kinds = self.random.choices(faults, (3, 3, 1, 2, 1, 1, 1, 1), k=self.random.choice((0, 1, 2, 4, 7, 12)))
-        for at, fault in sorted(((self.random.random() * FAULTS_SECONDS, fault) for fault in kinds), key=lambda one: one[0]):
-            await anyio.sleep(max(0.0, at - self.loop.time()))
-            fault()
-        await anyio.sleep(max(0.0, FAULTS_SECONDS - self.loop.time()))
+        for fault in kinds:
+            self._later(self.random.random() * FAULTS_SECONDS, fault)
+        while self.loop.time() < FAULTS_SECONDS and not over():  # noqa: ASYNC110  (the world has no events)
+            await anyio.sleep(0.5)
+        self.over = True
+
+    def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        """Unless nothing is to go wrong any more by then."""
+        self.loop.call_later(seconds, lambda: None if self.over else what(), context=self.loop.world.context())
 
     def _heal(self) -> None:
         self.say("-- nothing fails any more")
@@ -161,7 +168,6 @@ class World:
     async def _end(self, calls: list[asyncio.Task[Any]]) -> list[str]:
         """Have every worker stop, and bury the dead: their code runs to its end, on a database that refuses all."""
         found = []
-        self.over = True
         for call in calls:
             call.cancel()
         for site in self.sites:
@@ -203,7 +209,7 @@ class World:
         assert site.starting is not None
         self.loop.call_later(self.random.random() * 0.01, site.starting.kill, context=self.loop.world.context())
         if self.random.random() < 0.8:
-            self.loop.call_later(self.random.random() * 5, self._worker, context=self.loop.world.context())
+            self._later(self.random.random() * 5, self._worker)
 
     def _freeze(self) -> None:
         if site := self._any():
@@ -262,8 +268,6 @@ class World:
     # -- processes
 
     def _worker(self) -> None:
-        if self.over:
-            return
         site = self._site(f"worker {len(self.sites)}")
         worker = site.engine.worker
         site.starting = Starting(self.machine, lambda turn_id: worker._held[turn_id].turn)
