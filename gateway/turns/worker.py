@@ -227,7 +227,7 @@ class Worker:
             log_.error("beat_failed", error=str(exc))
             return False
         for one in held:
-            if (one.turn.id, one.turn.fence) not in mine:
+            if one.turn.id not in mine:
                 one.lease.cancel()  # it has just ended, or somebody has taken it
         return True
 
@@ -334,14 +334,18 @@ class Worker:
         held.runner = await self._runner(held.turn)
         self._asked.set()
         while await held.runner.run():
-            held.turn = held.runner.turn
-            await held.runner.rest(resume.pause(held.turn.attempt, self.settings.turn_backoff_seconds))
-            following = await self.log.database.write(lambda conn: leases.again(conn, held.turn))
-            if await self._asked_to_stop(following):
-                await self._abandon(following, "")
+            died = held.turn = held.runner.turn
+            await held.runner.rest(resume.pause(died.attempt, self.settings.turn_backoff_seconds))
+            held.turn, held.runner = await self._again(died), None
+            if await self._asked_to_stop(held.turn):
+                await self._abandon(held.turn, "")
                 break
-            held.runner, held.turn = await self._runner(following), following
+            held.runner = await self._runner(held.turn)
             self._asked.set()
+
+    async def _again(self, died: Claimed) -> Claimed:
+        lease = self.settings.lease_seconds
+        return await self.log.database.write(lambda conn: leases.again(conn, died, self.name, lease))
 
     async def _asked_to_stop(self, turn: Claimed) -> bool:
         return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))
