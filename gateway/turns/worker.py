@@ -36,7 +36,7 @@ from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed, Seen
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
-from gateway.turns.runner import Runner
+from gateway.turns.runner import PROCESS, Runner
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter
 
@@ -115,6 +115,7 @@ class Worker:
         try:
             await self.log.database.appear(self.name)
             async with anyio.create_task_group() as group:
+                await group.start(self.starter.warm.run)
                 await group.start(self.starter.sweep_forever)
                 for _ in range(LOOKS):
                     await self._take_over(group)
@@ -256,7 +257,8 @@ class Worker:
         if not turn.begun:
             await self._hand_back(turn)
             return
-        await anyio.to_thread.run_sync(kill_leftovers, turn.id)
+        for tag in {turn.id, turn.native.get(PROCESS) or turn.id}:
+            await anyio.to_thread.run_sync(kill_leftovers, tag)
         with anyio.move_on_after(SWEEP_PATIENCE):
             await self.starter.sweep()
         if await self._goes_on(turn):
