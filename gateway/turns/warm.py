@@ -15,6 +15,7 @@ import anyio.abc
 from adapters.dialogue import Dialogue
 from adapters.launch.container import Container
 from adapters.launch.process import LaunchError, Process
+from gateway.runtime_api.brain import Brain
 
 
 @dataclass(slots=True)
@@ -85,7 +86,7 @@ class Warm:
             kept.released.set()
 
 
-async def let_go(process: Process | Container, grace: float) -> None:
+async def let_go(process: Process | Container | Brain, grace: float) -> None:
     """Let a process go by itself, so that it can write its journal; after the grace it is made to, with all it started."""
     with anyio.CancelScope(shield=True):
         await process.close_stdin()
