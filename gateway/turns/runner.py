@@ -33,7 +33,7 @@ from gateway.files.store import Store
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
-from gateway.turns import leases, queue
+from gateway.turns import disk, leases, queue
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
@@ -195,13 +195,14 @@ class Runner:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             if self.cause == "exited":
                 socket = self.gate.socket if self.gate else None
-                self.process = await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
+                self.process = await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []
         if self.process is not None:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch)
+                group.start_soon(self._watch_disk)
                 group.start_soon(self._write, self.process)
                 with self._conversation:
                     last = await self._converse(self.process, launch.keep_stdin)
@@ -216,7 +217,10 @@ class Runner:
         if not self.dialogue.turn:
             self.dialogue.start(self.told)
         if exited and exited.out_of_memory and self.cause == "exited":
-            self.cause, self.why = "out_of_memory", "its container had no memory left: SWITCHBOARD_CONTAINER_MEMORY_MB"
+            self.cause, self.why = (
+                "out_of_memory",
+                "its container had no memory left: limit memory_mb, SWITCHBOARD_CONTAINER_MEMORY_MB",
+            )
         code, signal = (exited.code, exited.signal) if exited else (None, None)
         stderr = self.process.stderr_tail() if self.process else ""
         if last:
@@ -276,6 +280,16 @@ class Runner:
         cause = await self._watch_time()
         if self.cause == "exited":
             self.cause, self.why = cause, self._silence() if cause == "stalled" else ""
+        self._conversation.cancel()
+
+    async def _watch_disk(self) -> None:
+        """Stop a turn whose session takes too much disk."""
+        most = self.spec.limits.get("disk_mb")
+        if most is None:
+            return
+        why = await disk.outgrown(self.place, most)
+        if self.cause == "exited":
+            self.cause, self.why = "budget_exceeded", why
         self._conversation.cancel()
 
     async def _watch_time(self) -> Cause:

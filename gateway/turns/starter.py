@@ -7,9 +7,11 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from errno import EPERM
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -18,15 +20,16 @@ import structlog
 
 from adapters.launch import sandbox
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
-from adapters.launch.home import child_env, write_files
+from adapters.launch.home import Bind, child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
 from adapters.launch.sidecar import sidecar
 from adapters.profile import Launch
 from gateway.db.engine import Database
 from gateway.errors import SwitchboardError
 from gateway.settings import Settings
-from gateway.turns import orders
+from gateway.turns import ground, orders
 from gateway.turns.launching import Place
+from gateway.turns.spec import AgentSpec
 
 SWEEP_SECONDS = 60.0
 SWEEP_PATIENCE = 5.0  # at start, with an engine that does not answer
@@ -35,6 +38,7 @@ USER = 10001  # of a container whose gateway runs as root; nobody is root inside
 log_ = structlog.get_logger("switchboard.containers")
 
 Started = Process | Container
+N = TypeVar("N", int, float)
 
 
 class Starter:
@@ -50,29 +54,37 @@ class Starter:
         await self.warden.aclose()
         self._containers.close()
 
-    async def spawn(self, launch: Launch, place: Place, placement: str, turn: str, egress: Path | None = None) -> Started:
+    async def spawn(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None) -> Started:
         """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError."""
-        if placement == "docker":
-            return await self._contained(launch, place, turn, egress)
+        if spec.placement == "docker":
+            return await self._contained(launch, place, spec, turn, egress)
         env = child_env(str(place.home), launch.env)
 
         def prepare() -> list[str]:
             _furnish(place, launch)
-            return _sandboxed(launch, place, env["PATH"], egress) if placement == "sandboxed" else list(launch.argv)
+            if spec.placement != "sandboxed":
+                return list(launch.argv)
+            given = ground.binds(spec, self._settings, lambda folder: None)
+            return _sandboxed(launch, place, env["PATH"], given, egress)
 
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
 
-    async def _contained(self, launch: Launch, place: Place, turn: str, egress: Path | None) -> Container:
+    async def _contained(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None) -> Container:
         uid, gid = (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
 
-        def prepare() -> None:
+        def give(volume: Path) -> None:
+            if volume.stat().st_uid != uid:
+                given_to(volume, uid, gid)
+
+        def prepare() -> list[Bind]:
             _furnish(place, launch)
             if os.geteuid() == 0:
                 for folder in (place.home, place.work):
                     given_to(folder, uid, gid)
+            return ground.binds(spec, self._settings, give)
 
-        await anyio.to_thread.run_sync(prepare)
+        given = await anyio.to_thread.run_sync(prepare)
         env = child_env(str(place.home), launch.env)
         del env["PATH"]  # the image has its own
         box = Box(
@@ -84,8 +96,12 @@ class Starter:
             labels=self._labels(turn),
             user=f"{uid}:{gid}",
             network=self._settings.container_network,
-            memory_mb=self._settings.container_memory_mb,
-            pids=self._settings.container_pids,
+            memory_mb=_least(spec, "memory_mb", self._settings.container_memory_mb),
+            pids=_least(spec, "pids", self._settings.container_pids),
+            cpus=_least(spec, "cpus", self._settings.container_cpus),
+            file_mb=spec.limits.get("disk_mb", 0),
+            security_opt=spec.security_opt,
+            binds=given,
         )
         side = None if egress is None else await self._sidecar(egress, box)
         return await self._containers.spawn(box, side)
@@ -126,11 +142,17 @@ def _furnish(place: Place, launch: Launch) -> None:
     write_files(str(place.home), launch.files)
 
 
-def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
+def _least(spec: AgentSpec, limit: str, most: N) -> N:
+    """The agent's own limit, as far as the operator's goes; 0: none."""
+    return min((value for value in (spec.limits.get(limit), most) if value), default=most)
+
+
+def _sandboxed(launch: Launch, place: Place, path: str, binds: Sequence[Bind], egress: Path | None) -> list[str]:
     if reason := sandbox.probe(network=egress is None):
         raise LaunchError(EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
     dirs = {"home": str(place.home), "work": str(place.work)}
-    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
+    out = str(egress) if egress else None
+    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, binds=binds, egress=out)
 
 
 def given_to(folder: Path, uid: int, gid: int) -> None:
