@@ -67,6 +67,7 @@ class RuntimeFacts:
     takes_command: bool = False
     mcp_modes: frozenset[str] = frozenset()
     key_env: Mapping[str, str] = field(default_factory=dict)  # provider -> variable with its API key
+    contained: bool = False  # runs in a container only
 
 
 MAX_PROMPT = 2**20  # bytes
@@ -91,6 +92,7 @@ class Limit:
 LIMITS: dict[str, Limit] = {
     "turn_seconds": Limit("Seconds a turn may take.", whole=False),
     "stall_seconds": Limit("Seconds a turn may be without any output.", whole=False),
+    "turn_attempts": Limit("How often a turn may begin; after a crash it goes on in another attempt."),
     "max_turns": Limit("Calls of the model in a turn, where the runtime can count them."),
     "tool_calls": Limit("Tools used in a turn."),
     "output_bytes": Limit("Bytes of text and artifacts a turn may tell."),
@@ -151,7 +153,7 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_unique("MCP server", [server["name"] for server in makeup.mcp_servers])
     check_limits(makeup.limits)
     check_command(makeup.command, runtime)
-    check_placement(makeup)
+    check_placement(makeup, runtime)
     check_egress(makeup, runtime)
     if makeup.mcp_servers and (makeup.mode or runtime.default_mode) not in runtime.mcp_modes:
         warnings.append(f"Runtime {runtime.name!r} cannot use MCP servers in this mode; they are left out.")
@@ -285,10 +287,16 @@ def check_command(command: list[str], runtime: RuntimeFacts) -> None:
         raise Invalid(f"The command {command!r} has an empty program or a NUL character.", "Correct it.")
 
 
-def check_placement(makeup: Makeup) -> None:
+def check_placement(makeup: Makeup, runtime: RuntimeFacts) -> None:
     placement = makeup.placement
     if placement not in PLACEMENTS:
         raise Invalid(f"An agent cannot be placed {placement[:100]!r}.", f"Choose one of: {listed(PLACEMENTS)}.")
+    if runtime.contained and placement != "docker":
+        said = f"Runtime {runtime.name!r} is an image: its agents cannot be placed {placement!r}."
+        raise Invalid(said, "Set placement to docker.")
+    if runtime.contained and (makeup.mounts or makeup.volumes):
+        said = f"Runtime {runtime.name!r} is an image: it is given its journal, and no mounts and volumes."
+        raise Invalid(said, "Leave mounts and volumes out.")
     for name in makeup.limits:
         if LIMITS[name].contained and placement != "docker":
             said = f"The limit {name!r} is of containers; the agent is placed {placement!r}."

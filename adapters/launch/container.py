@@ -83,6 +83,7 @@ class Box:
     security_opt: Sequence[str] = ()  # beside those every container has
     binds: Sequence[Bind] = ()
     named_by: str = "SWITCHBOARD_AGENT_IMAGE"  # the setting that names the image
+    own_entry: bool = False  # run what the image says, with `env` for all to see, and no stdin; `argv` is empty
 
 
 class Found(NamedTuple):
@@ -161,9 +162,10 @@ class Container:
         self._lost = ""  # why the engine no longer tells of it
 
     async def begin(self, box: Box) -> None:
-        self._attached = Attached(await self._engine.call(lambda client: _attached(client, self.id), box))
+        self._attached = Attached(await self._engine.call(lambda client: _attached(client, self.id, box), box))
         await self._call(self._container.start, box)
-        await self.write(_said(box.argv, box.env))
+        if not box.own_entry:
+            await self.write(_said(box.argv, box.env))
 
     # -- what the engine of turns uses
 
@@ -275,17 +277,15 @@ def _url(environ: Mapping[str, str]) -> str:
 
 
 def _described(box: Box) -> dict[str, Any]:
-    """The container as the SDK wants it. Nothing here is secret."""
+    """The container as the SDK wants it. Nothing here is secret, but for the variables of an image's own entry point."""
+    entry = {"entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"], "command": [], "working_dir": box.cwd, "stdin_open": True}
     return {
+        **({"environment": dict(box.env)} if box.own_entry else entry),
         "image": box.image,
-        "entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"],
-        "command": [],
-        "working_dir": box.cwd,
         "user": box.user,
         "labels": dict(box.labels),
         "mounts": [_mount(bind) for bind in (*(Bind(path, path, True) for path in box.mounts), *box.binds)],
         "network_mode": box.network,
-        "stdin_open": True,
         **confined(box.memory_mb, box.pids),
         **_narrowed(box),
     }
@@ -334,9 +334,10 @@ def _quoted(text: str) -> str:
     return shlex.quote(text).replace("\n", "'\"$N\"'")
 
 
-def _attached(client: DockerClient, id: str) -> socket.socket:
+def _attached(client: DockerClient, id: str, box: Box) -> socket.socket:
     """The connection to a container's three streams."""
-    return connected(client, f"/containers/{id}/attach", params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    wanted = {"stdin": int(not box.own_entry), "stdout": 1, "stderr": 1, "stream": 1}
+    return connected(client, f"/containers/{id}/attach", params=wanted)
 
 
 def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:

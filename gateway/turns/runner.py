@@ -23,22 +23,24 @@ from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError
-from adapters.profile import Profile
+from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
-from gateway.errors import Unavailable
+from gateway.egress.policy import EVERYTHING
+from gateway.errors import SwitchboardError, Unavailable
 from gateway.files import rows
-from gateway.files.refs import Kept
 from gateway.files.store import Store
-from gateway.log.rows import Batch, Entry
+from gateway.log.rows import Batch
 from gateway.log.store import Log, entries, merged
+from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
-from gateway.turns import disk, leases, queue
+from gateway.turns import disk, leases, queue, resume
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
+from gateway.turns.receipts import Receipt
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
@@ -64,7 +66,7 @@ class Runner:
         memory: Memory,
     ) -> None:
         turn, asked = begun.turn, begun.asked
-        self.turn, self.spec, self.profile, self.notices = turn, spec, profile, begun.notices
+        self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -75,36 +77,58 @@ class Runner:
         self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
         self.cause: Cause = "exited"
+        self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
-        self._meter = Meter(spec.limits, turn.spent)
+        self._meter = Meter(spec.limits, turn.spent, turn.used)
         self.events = 0
-        self._pending = Pending[Event]()
+        self._pending = Pending[Event | Receipt]()
+        self._receipts: list[Receipt] = []  # of lines that were read and are not on their way into the log
         self._stdin = Pending[bytes]()
         self.given: set[str] = set()  # ids of the messages `steer` was called with
         self._messages: deque[tuple[str, str]] = deque()  # (id, text) of those the runtime could not be given yet
         self._conversation = anyio.CancelScope()
+        self._asked_to_stop = anyio.Event()
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
         self._outbox = Outbox(self.place, store, settings)
 
-    async def run(self) -> None:
-        """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
+    async def run(self) -> bool:
+        """Run the turn to its end: when this returns its `done` is in the log and its process is gone.
+
+        True if there is no `done`, because the runtime died without a result and the turn may go on in another attempt.
+        """
         began = time.monotonic()
         async with self._gated():
             last = await self._attempt()
-            await self._finish(last)
+            goes_on = self._may_go_on(last)
+            await (self._interrupt(last) if goes_on else self._finish(last))
             await self._leave()
             await self.stop()
         await self.memory.end(self.turn, self.native.all)
-        await self._store(self._release)
-        self._report(last[-1], began)
+        if not goes_on:
+            await self._store(self._release)
+        self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
+        return goes_on
+
+    def _may_go_on(self, last: list[Event]) -> bool:
+        error = last[-1].body["error"]
+        crashed = self._died and error is not None and error["category"] == "runtime_crash"
+        following = replace(self.turn, attempt=self.turn.attempt + 1)
+        most = int(self._limit("turn_attempts", self.settings.turn_attempts))
+        return crashed and resume.may_go_on(following, self.mode, most)
 
     def _release(self, conn: Connection) -> Sequence[Batch]:
         leases.release(conn, self.turn)
         return ()
 
+    async def rest(self, seconds: float) -> None:
+        """The pause after an attempt, which ends at once when the turn is asked to stop."""
+        with anyio.move_on_after(seconds):
+            await self._asked_to_stop.wait()
+
     def cancel(self) -> None:
         """Ask the runtime to stop; it is made to stop if it does not within `stop_seconds`."""
+        self._asked_to_stop.set()
         if self.cause != "exited":
             return
         self.cause = "canceled"
@@ -152,12 +176,13 @@ class Runner:
     @asynccontextmanager
     async def _gated(self) -> AsyncIterator[None]:
         """With the agent's way out watched over, where it has an egress policy."""
-        if self.spec.egress is None:
+        policy = self.spec.egress or (EVERYTHING if self.profile.image else None)
+        if policy is None:
             yield
             return
         env, provider = variables(self.spec, self.profile), model_of(self.spec, self.profile)[0]
         named = {"agent": self.spec.name, "session": self.turn.session_id, "turn": self.turn.id}
-        way = Way(self.spec.egress, self.profile, provider, env, self.place.home.parent)
+        way = Way(policy, self.profile, provider, env, self.place.home.parent)
         async with self.gates.opened(way, self._pending.add, **named) as self.gate:
             yield
 
@@ -176,7 +201,7 @@ class Runner:
 
     async def _begin(self) -> None:
         """Nothing runs before the log says so: a turn whose worker is lost before can simply be queued again."""
-        started = Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system")
+        started = resume.started(self.turn, self.asked)
         runtime = ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}")
         first = entries([started, runtime, *self.notices], task_id=self.turn.task_id, turn_id=self.turn.id)
         self.events += len(first)
@@ -194,8 +219,7 @@ class Runner:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             if self.cause == "exited":
-                socket = self.gate.socket if self.gate else None
-                self.process = await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket)
+                self.process = await self._start(launch)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []
@@ -211,6 +235,14 @@ class Runner:
             return last
         return await self._stopped(last)
 
+    async def _start(self, launch: Launch) -> Started:
+        socket = self.gate.socket if self.gate else None
+        if not launch.image:
+            return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket)
+        deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds)
+        work = Work(self.turn, self.spec, self.place, deadline, provider=model_of(self.spec, self.profile)[0])
+        return await self.starter.think(launch, work, self.profile, socket)
+
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
         exited = await self.stop()
@@ -225,6 +257,7 @@ class Runner:
         stderr = self.process.stderr_tail() if self.process else ""
         if last:
             return last
+        self._died = self.cause == "exited"
         last = self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause, self.why)))
         return [*self._meter.unsaid(last, self.dialogue.spent), *last]
 
@@ -246,16 +279,24 @@ class Runner:
                 self._stdin.add(step.outgoing)
                 if over is not None and self.cause == "exited":
                     return await self._over(over, events)
+                if line.receipt is not None:
+                    self._receipts.append(line.receipt)
                 if not self.dialogue.running:
                     return self._stamp.all(events)
             self._give()
-            self._pending.add(await self._outbox.declared(self._stamp.all(events)))
+            shown = self._stamp.all(events) + (self._stamp.rest() if self._receipts else [])
+            self._pending.add([*await self._outbox.declared(shown), *self._take_receipts()])
             await self._pending.room()
         return []
+
+    def _take_receipts(self) -> list[Receipt]:
+        receipts, self._receipts = self._receipts, []
+        return receipts
 
     async def _over(self, over: Over, events: list[Event]) -> list[Event]:
         """A limit was reached: the turn's last events if it has ended with them; else it is stopped now."""
         self.cause, self.why = over.cause, over.why
+        self._receipts.clear()
         if not self.dialogue.running:
             return self._stamp.all(over.ending(events))
         self._pending.add(await self._outbox.declared(self._stamp.all(events)))
@@ -293,7 +334,7 @@ class Runner:
         self._conversation.cancel()
 
     async def _watch_time(self) -> Cause:
-        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds)
+        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds
         silence = self._limit("stall_seconds", self.settings.stall_seconds)
         while True:
             now = time.monotonic()
@@ -317,18 +358,34 @@ class Runner:
     # -- the log
 
     async def _commit(self) -> None:
-        while events := await self._pending.take():
-            self.events += len(events)
-            new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
-            native, files = self.native.changed(), self._outbox.take_files()
+        while waiting := await self._pending.take():
+            events = [one for one in waiting if isinstance(one, Event)]
+            await self._append(events, [one for one in waiting if isinstance(one, Receipt)])
 
-            def op(
-                conn: Connection, new: list[Entry] = new, native: Any = native, files: list[Kept] = files
-            ) -> Sequence[Batch]:
-                rows.add(conn, self.turn.session_id, self.turn.task_id, files)
-                return [queue.write_events(conn, self.turn, new, native)]
+    async def _append(self, events: list[Event], receipts: Sequence[Receipt] = ()) -> None:
+        self.events += len(events)
+        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
+        native, files = self.native.changed(), self._outbox.take_files()
 
-            await self._store(op)
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.write_events(conn, self.turn, new, native)]
+
+        await self._store(op, receipts)
+
+    async def _interrupt(self, last: list[Event]) -> None:
+        """All of a crash's last events but the `done`; the caller is told that the work goes on."""
+        events = await self._outbox.declared([*last[:-1], resume.interrupted()])
+        self.events += len(events)
+        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
+        self.native.remember(memory=self.dialogue.memory)
+        native, files = self.native.changed(), self._outbox.take_files()
+
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.write_events(conn, self.turn, new, native)]
+
+        await self._store(op)
 
     async def _finish(self, last: list[Event]) -> None:
         last = self.gate.judge.judged(last) if self.gate else last
@@ -346,22 +403,35 @@ class Runner:
             rows.add(conn, self.turn.session_id, self.turn.task_id, files)
             return [queue.finish(conn, self.turn, last, native)]
 
-        await self._store(op)
+        await self._store(op, self._take_receipts())
 
-    async def _store(self, op: Callable[[Connection], Sequence[Batch]]) -> None:
+    async def _store(self, op: Callable[[Connection], Sequence[Batch]], receipts: Sequence[Receipt] = ()) -> None:
         """Write, though the database may be away for a while. Raises Unavailable after the length of a lease."""
+
+        def with_receipts(conn: Connection) -> Sequence[Batch]:
+            batches = op(conn)
+            for receipt in receipts:
+                receipt.join(conn)
+            return batches
+
         give_up = time.monotonic() + self.settings.lease_seconds
         while True:
             try:
-                await self.log.write(op, beside=True)
-            except Unavailable:
+                batches = await self.log.write(with_receipts if receipts else op, beside=True)
+            except Unavailable as exc:
                 if time.monotonic() > give_up:
+                    _fail(receipts, exc)
                     raise
                 await anyio.sleep(RETRY_SECONDS)
+            except SwitchboardError as exc:
+                _fail(receipts, exc)
+                raise
             else:
+                for receipt in receipts:
+                    receipt.settle(batches[0].after.seq)
                 return
 
-    def _report(self, done: Event, began: float) -> None:
+    def _report(self, status: str, done: Event, began: float) -> None:
         error = done.body["error"] or {}
         log_.info(
             "turn",
@@ -370,13 +440,18 @@ class Runner:
             turn=self.turn.id,
             attempt=self.turn.attempt,
             runtime=self.spec.runtime,
-            status=done.body["yield_reason"],
+            status=status,
             error=error.get("category"),
             incident=error.get("incident"),
             events=self.events,
             unknown_lines=self.dialogue.unknown,
             ms=round((time.monotonic() - began) * 1000),
         )
+
+
+def _fail(receipts: Sequence[Receipt], error: SwitchboardError) -> None:
+    for receipt in receipts:
+        receipt.fail(error)
 
 
 class _Native:
@@ -411,6 +486,11 @@ class _Stamp:
     def all(self, events: list[Event]) -> list[Event]:
         return [stamped for event in merged(events) for stamped in self._one(event)]
 
+    def rest(self) -> list[Event]:
+        """Text that was held back, because it may be the beginning of a path."""
+        held = self._veil.rest()
+        return [ev.chunk(held)] if held else []
+
     def _one(self, event: Event) -> list[Event]:
         if event.type == "chunk":
             text = self._veil.text(event.body["text"])
@@ -419,9 +499,8 @@ class _Stamp:
             if event.type == "native_session":
                 self._native.remember(native_session=event.body["id"])
             return [event]
-        held = self._veil.rest()
         shown = replace(event, body=self._timed(event.type, self._veil.clean(event.body)))
-        return [ev.chunk(held), shown] if held else [shown]
+        return [*self.rest(), shown]
 
     def _timed(self, type: str, body: dict[str, Any]) -> dict[str, Any]:
         if type == "tool_start":

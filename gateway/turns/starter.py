@@ -7,9 +7,11 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from errno import EPERM
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,9 +25,12 @@ from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container
 from adapters.launch.home import Bind, child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
 from adapters.launch.sidecar import sidecar
-from adapters.profile import Launch
+from adapters.profile import Launch, Profile
 from gateway.db.engine import Database
 from gateway.errors import SwitchboardError
+from gateway.runtime_api.brain import Brain, Work
+from gateway.runtime_api.container import API_PORT, box_of, parted
+from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import ground, orders
 from gateway.turns.launching import Place
@@ -37,18 +42,23 @@ USER = 10001  # of a container whose gateway runs as root; nobody is root inside
 
 log_ = structlog.get_logger("switchboard.containers")
 
-Started = Process | Container
+Started = Process | Container | Brain
 N = TypeVar("N", int, float)
 
 
 class Starter:
     """Where the processes of one worker come from."""
 
-    def __init__(self, database: Database, settings: Settings, worker: str) -> None:
+    def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
+        self._api = api
         self.warden = Warden()
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
+
+    @property
+    def engine(self) -> Engine:
+        return self._containers
 
     async def aclose(self) -> None:
         await self.warden.aclose()
@@ -70,21 +80,28 @@ class Starter:
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
 
-    async def _contained(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None) -> Container:
-        uid, gid = (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
+        """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
+        user = _user()
+        await anyio.to_thread.run_sync(_prepared, work.place, launch, user)
+        public, told = parted(launch.env, work.spec.env, profile)
 
-        def give(volume: Path) -> None:
-            if volume.stat().st_uid != uid:
-                given_to(volume, uid, gid)
+        async def start(brain: Brain, token: str) -> Container:
+            box = box_of(brain, token, launch.image, public, self._labels(work.turn.id), user)
+            box = self._limited(box, work.spec)
+            ways = {API_PORT: self._api.socket, **({sandbox.RELAY_PORT: egress} if egress else {})}
+            return await self._containers.spawn(box, await self._sidecar(ways, box))
+
+        return await self._api.begin(replace(work, variables=told), start)
+
+    async def _contained(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None) -> Container:
+        user = _user()
 
         def prepare() -> list[Bind]:
-            _furnish(place, launch)
-            if os.geteuid() == 0:
-                for folder in (place.home, place.work):
-                    given_to(folder, uid, gid)
-            return ground.binds(spec, self._settings, give)
+            _prepared(place, launch, user)
+            return ground.binds(spec, self._settings, partial(_given, user=user))
 
-        given = await anyio.to_thread.run_sync(prepare)
+        binds = await anyio.to_thread.run_sync(prepare)
         env = child_env(str(place.home), launch.env)
         del env["PATH"]  # the image has its own
         box = Box(
@@ -94,21 +111,29 @@ class Starter:
             cwd=str(place.work),
             mounts=(str(place.home), str(place.work)),
             labels=self._labels(turn),
-            user=f"{uid}:{gid}",
+            user=user,
             network=self._settings.container_network,
-            memory_mb=_least(spec, "memory_mb", self._settings.container_memory_mb),
-            pids=_least(spec, "pids", self._settings.container_pids),
-            cpus=_least(spec, "cpus", self._settings.container_cpus),
-            file_mb=spec.limits.get("disk_mb", 0),
-            security_opt=spec.security_opt,
-            binds=given,
+            binds=binds,
         )
-        side = None if egress is None else await self._sidecar(egress, box)
+        box = self._limited(box, spec)
+        side = None if egress is None else await self._sidecar({sandbox.RELAY_PORT: egress}, box)
         return await self._containers.spawn(box, side)
 
-    async def _sidecar(self, egress: Path, box: Box) -> Container:
-        image, ways = self._settings.sidecar_image, {sandbox.RELAY_PORT: egress}
+    async def _sidecar(self, ways: Mapping[int, Path], box: Box) -> Container:
+        image = self._settings.sidecar_image
         return await sidecar(self._containers, ways=ways, image=image, user=box.user, labels=box.labels)
+
+    def _limited(self, box: Box, spec: AgentSpec) -> Box:
+        """As much of the machine as the agent's limits and the operator's settings leave it."""
+        settings = self._settings
+        return replace(
+            box,
+            memory_mb=_least(spec, "memory_mb", settings.container_memory_mb),
+            pids=_least(spec, "pids", settings.container_pids),
+            cpus=_least(spec, "cpus", settings.container_cpus),
+            file_mb=spec.limits.get("disk_mb", 0),
+            security_opt=spec.security_opt,
+        )
 
     def _labels(self, turn: str) -> dict[str, str]:
         return {INSTALLATION: self._installation, WORKER: self._worker, TURN: turn}
@@ -145,6 +170,27 @@ def _furnish(place: Place, launch: Launch) -> None:
 def _least(spec: AgentSpec, limit: str, most: N) -> N:
     """The agent's own limit, as far as the operator's goes; 0: none."""
     return min((value for value in (spec.limits.get(limit), most) if value), default=most)
+
+
+def _user() -> str:
+    """Of containers: nobody is root inside."""
+    return f"{USER}:{USER}" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
+
+
+def _prepared(place: Place, launch: Launch, user: str) -> None:
+    """The session's directories, for a container's user."""
+    _furnish(place, launch)
+    if os.geteuid() == 0:
+        uid, gid = map(int, user.split(":"))
+        for folder in (place.home, place.work):
+            given_to(folder, uid, gid)
+
+
+def _given(volume: Path, user: str) -> None:
+    """A volume to a container's user, if it is another's."""
+    uid, gid = map(int, user.split(":"))
+    if volume.stat().st_uid != uid:
+        given_to(volume, uid, gid)
 
 
 def _sandboxed(launch: Launch, place: Place, path: str, binds: Sequence[Bind], egress: Path | None) -> list[str]:

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013_ground"
-down_revision = "0012_sandbox_calls"
+revision = "0015_ground"
+down_revision = "0014_support"
 
 
 def upgrade() -> None:
