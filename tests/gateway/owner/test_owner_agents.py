@@ -15,6 +15,7 @@ from registry.models import AgentVersion
 from registry.rules import LIMITS
 from tests.gateway.owner.owner_api import Api
 
+SET = ("turn_seconds", "stall_seconds", "max_turns", "turn_attempts")  # limits that have a default, or are given below
 SKILL = {"id": "mail", "name": "Mail", "description": "Writes mail.", "tags": ["mail"], "examples": ["Write to Bo"]}
 SERVER = {"name": "db", "command": "db-mcp", "args": ["--ro"], "env": {"DB_TOKEN": "tok-9f8e7d"}}
 
@@ -235,7 +236,8 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "limits.turn_seconds": {"value": 3600, "source": "default"},
         "limits.stall_seconds": {"value": 600, "source": "default"},
         "limits.max_turns": {"value": 4, "source": "agent version 2"},
-        **{f"limits.{name}": {"value": None, "source": "default"} for name in list(LIMITS)[3:]},
+        **{f"limits.{name}": {"value": None, "source": "default"} for name in LIMITS if name not in SET},
+        "limits.turn_attempts": {"value": 3, "source": "default"},
         "env.TOKEN": {"value": "set", "source": "agent version 1"},
         "env.ANTHROPIC_API_KEY": {"value": "set", "source": "environment of the gateway"},
         "command": {"value": [], "source": "default"},
