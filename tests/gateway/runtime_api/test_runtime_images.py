@@ -124,7 +124,9 @@ async def test_an_image_acts_in_its_sandbox(tmp_path: Path, brain: str) -> None:
     async with thinking(tmp_path, brain, agent_image=needs.an_engine()) as gateway:
         task = await gateway.send("thinker", "ACT")
         events = await gateway.events(task["contextId"])
-    assert text_of(task) == "attempt 1 acted\n"
+    told, left = task["artifacts"]
+    assert text_of({"artifacts": [told]}) == "attempt 1 acted\n"
+    assert (left["name"], left["parts"][0]["text"]) == ("acts.txt", "acted\n")
     [start] = [event["body"] for event in events if event["type"] == "tool_start"]
     [result] = [event["body"] for event in events if event["type"] == "tool_result"]
     assert start["tool"] == "shell"
