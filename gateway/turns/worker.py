@@ -39,7 +39,7 @@ from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed, Seen
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
-from gateway.turns.runner import Runner
+from gateway.turns.runner import PROCESS, Runner
 from gateway.turns.runtimes import profile_of
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter
@@ -122,6 +122,7 @@ class Worker:
         try:
             await self.log.database.appear(self.name)
             async with self.runtime_api.opened(), anyio.create_task_group() as group:
+                await group.start(self.starter.warm.run)
                 await group.start(self.starter.sweep_forever)
                 await group.start(self.hands.run)
                 group.start_soon(self._attend_forever)
@@ -246,15 +247,16 @@ class Worker:
             return
         for turn in taken:
             log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
-        await self._end_leftovers([turn.id for turn in taken if turn.begun])
+        await self._end_leftovers([turn for turn in taken if turn.begun])
         async with anyio.create_task_group() as settling:
             for turn in taken:
                 settling.start_soon(self._settle, turn, group)
 
-    async def _end_leftovers(self, turns: Sequence[str]) -> None:
-        """End what the lost workers have left running of turns on this machine."""
+    async def _end_leftovers(self, turns: Sequence[Claimed]) -> None:
+        """End what the lost workers have left running of turns on this machine, and kept for them."""
         for turn in turns:
-            await anyio.to_thread.run_sync(kill_leftovers, turn)
+            for tag in {turn.id, turn.native.get(PROCESS) or turn.id}:
+                await anyio.to_thread.run_sync(kill_leftovers, tag)
         if turns:
             with anyio.move_on_after(SWEEP_PATIENCE):
                 await self.starter.sweep()
