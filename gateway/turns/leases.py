@@ -13,7 +13,7 @@ when no beat has succeeded for the length of a lease.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
@@ -34,10 +34,9 @@ _SET_HELD = _SET.where(_turn.c.fence == bindparam("held_fence"), _turn.c.state =
 _RUNNING = _turn.c.state == "running"
 _OF_OWNER = (_RUNNING, _turn.c.owner == bindparam("holder"), _turn.c.id.in_(bindparam("ids", expanding=True)))
 _RENEWED: dict[str, Any] = {"lease_until": bindparam("until"), "lease_seconds": bindparam("seconds")}
-_BEAT = update(_turn).where(*_OF_OWNER).values(_RENEWED).returning(_turn.c.id, _turn.c.fence)
-_HELD = select(*(_turn.c[name] for name in ("id", "session_id", "fence", "owner", "lease_until", "lease_seconds"))).where(
-    _RUNNING
-)
+_BEAT = update(_turn).where(*_OF_OWNER).values(_RENEWED).returning(_turn.c.id)
+_SEEN = ("id", "session_id", "fence", "owner", "lease_until", "lease_seconds")
+_HELD = select(*(_turn.c[name] for name in _SEEN)).where(_RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +117,10 @@ def begin(conn: Connection, turn: Claimed, first: Sequence[Entry]) -> Batch:
     return batch
 
 
-def beat(conn: Connection, owner: str, held: Collection[str], seconds: float) -> set[tuple[str, int]]:
-    """Renew an owner's leases of the turns it holds. Answers those turns, and under which fence; others it has lost."""
+def beat(conn: Connection, owner: str, held: Collection[str], seconds: float) -> set[str]:
+    """Renew an owner's leases of the turns it holds. Answers those turns; others it has lost."""
     found = conn.execute(_BEAT, {"holder": owner, "ids": list(held), "until": _until(conn, seconds), "seconds": seconds})
-    return {(row.id, row.fence) for row in found}
+    return set(found.scalars())
 
 
 def others(conn: Connection, held: Collection[str]) -> list[Seen]:
@@ -141,11 +140,10 @@ def take_over(conn: Connection, owner: str, lost: Sequence[Seen], seconds: float
     return taken
 
 
-def again(conn: Connection, turn: Claimed) -> Claimed:
-    """The same turn under the same fence, as its next attempt begins."""
+def again(conn: Connection, turn: Claimed, owner: str, seconds: float) -> Claimed:
+    """The same turn for its next attempt, under a fence of its own."""
     locked(conn, turn.session_id, turn.fence)
-    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
-    return replace(turn, attempt=turn.attempt + 1, native=session.native, spent=session.spent or {})
+    return take(conn, conn.execute(select(_turn).where(_turn.c.id == turn.id)).one(), owner, seconds)
 
 
 def let_go(conn: Connection, turn: Claimed) -> None:

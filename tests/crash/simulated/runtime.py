@@ -26,6 +26,8 @@ from adapters.launch.process import Exited, LaunchError
 from adapters.profile import Launch
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
+from gateway.turns.spec import AgentSpec
+from gateway.turns.warm import Warm
 from tests.crash.simulated.loop import Host, SimulatedLoop
 
 Json = dict[str, Any]
@@ -187,12 +189,13 @@ class Starting:
     holds: Callable[[str], Claimed]  # the turn its worker holds under an id
     mine: list[Process] = field(default_factory=list)
     warden: Any = None
+    warm: Warm = field(default_factory=lambda: Warm(0, 0, 0))
     closed: bool = False
 
     def __post_init__(self) -> None:
         self.warden = SimpleNamespace(start=checkpoint, pid=1)
 
-    async def spawn(self, launch: Launch, place: Place, placement: str, turn: str, egress: Path | None = None) -> Process:
+    async def spawn(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None) -> Process:
         await self.machine.wait()
         if self.closed:
             raise LaunchError(EINVAL, "The gateway is shutting down.")

@@ -17,6 +17,7 @@ from typing import Any, cast
 from unittest.mock import patch
 
 import anyio
+import anyio.abc
 from sqlalchemy import Connection
 
 import gateway.clock
@@ -271,7 +272,7 @@ class World:
         site = self._site(f"worker {len(self.sites)}")
         worker = site.engine.worker
         site.starting = Starting(self.machine, lambda turn_id: worker._held[turn_id].turn)
-        worker.starter = cast(Any, site.starting)
+        worker.starter, worker.hands = cast(Any, site.starting), cast(Any, _NoHands())
         cast(Any, worker.memory)._journals = _Journals(self.random)
         site.root = self.loop.spawn(site.host, site.run())
         self.say(f"-- {site.host.name} starts, as {worker.name}")
@@ -328,6 +329,16 @@ class World:
                 return call(*args)
             finally:
                 await anyio.sleep(self.random.random() * 0.002)
+
+
+class _NoHands:
+    """Nobody asks for a container."""
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    async def end(self, turn_id: str) -> None: ...
 
 
 @dataclass
