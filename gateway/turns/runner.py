@@ -28,7 +28,7 @@ from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
 from gateway.egress.policy import EVERYTHING
-from gateway.errors import SwitchboardError, Unavailable
+from gateway.errors import Fenced, SwitchboardError, Unavailable
 from gateway.files import rows
 from gateway.files.store import Store
 from gateway.log.rows import Batch
@@ -67,10 +67,11 @@ class Runner:
         store: Store,
         gates: Gates,
         memory: Memory,
+        may_start: Callable[[], bool],
     ) -> None:
         turn, asked = begun.turn, begun.asked
         self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
-        self.journal = begun.journal
+        self.journal, self._may_start = begun.journal, may_start
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -255,6 +256,8 @@ class Runner:
         return await self._stopped(last)
 
     async def _start(self, launch: Launch) -> Started:
+        if not self._may_start():
+            raise Fenced(f"Turn {self.turn.id} may be another worker's by now.")
         socket = self.gate.socket if self.gate else None
         if not launch.image:
             return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket)

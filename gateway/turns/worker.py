@@ -219,6 +219,10 @@ class Worker:
                     one.lease.cancel()
             await anyio.sleep(max(0.0, began + lease / BEATS - time.monotonic()))
 
+    def _surely_holds(self) -> bool:
+        """Whether nobody can have taken a turn that is held here. Who stood still for long does not know it."""
+        return time.monotonic() <= self._beaten_at + self.settings.lease_seconds
+
     async def _beat(self, held: list[_Held], until: float) -> bool:
         """Renew the leases; those that others have taken are given up. False if the database does not take it in time."""
         try:
@@ -359,7 +363,8 @@ class Worker:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         begun = await self.memory.begin(turn, asked, spec)
         begun = replace(begun, asked=await self._placed(begun.asked))
-        return Runner(begun, spec, profile, self.log, self.starter, self.settings, self.store, self.gates, self.memory)
+        log, starter, settings, store, gates = self.log, self.starter, self.settings, self.store, self.gates
+        return Runner(begun, spec, profile, log, starter, settings, store, gates, self.memory, self._surely_holds)
 
     async def _give_up(self, held: _Held) -> None:
         """Somebody else has the turn, or will: stop its process and say nothing."""

@@ -46,6 +46,7 @@ class Process:
         self.prompts: list[str] = []
         self.steered: list[str] = []
         self.pieces = 0  # of text that it said
+        self.late = False  # its host stood still while it was started
         self._loop, self._random = loop, random
         self._out: list[Line] = []
         self._in: list[Json] = []
@@ -196,12 +197,14 @@ class Starting:
         self.warden = SimpleNamespace(start=checkpoint, pid=1)
 
     async def spawn(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None) -> Process:
+        asked_at = self.machine.loop.time()
         await self.machine.wait()
         if self.closed:
             raise LaunchError(EINVAL, "The gateway is shutting down.")
         if self.machine.random.random() < 0.02:
             raise LaunchError(EAGAIN, "Not now.")
         process = self.machine.started(self.holds(turn))
+        process.late = self.machine.loop.time() > asked_at + 0.5
         self.mine.append(process)
         try:
             await self.machine.wait()
