@@ -207,6 +207,10 @@ class Container:
                 self._lost = str(exc)
         return exited
 
+    async def kill(self) -> None:
+        """Without a word before. One that has ended already stays as it is. Raises LaunchError."""
+        await self._engine.call(lambda client: _killed(client, self.id))
+
     async def aclose(self) -> None:
         """Remove it, running or not. What the engine does not answer to is left to the sweep."""
         with anyio.CancelScope(shield=True):
@@ -323,6 +327,14 @@ def _attach(client: DockerClient, id: str, box: Box) -> socket.socket:
         return socket.socket(fileno=os.dup(response.raw.fileno()))
     finally:
         response.close()
+
+
+def _killed(client: DockerClient, id: str) -> None:
+    try:
+        client.api.kill(id)
+    except APIError as exc:
+        if exc.status_code not in (404, 409):  # gone, or not running
+            raise
 
 
 def _remove(client: DockerClient, id: str) -> None:

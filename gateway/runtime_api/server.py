@@ -17,6 +17,7 @@ import anyio
 import anyio.abc
 import uvicorn
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from gateway.auth.turn_tokens import TurnTokens
 from gateway.clock import new_id
@@ -36,7 +37,8 @@ class RuntimeApi:
         self._log, self._settings = log, settings
         self._tokens = TurnTokens.load(settings.turns_key_file)
         self.faces = Faces(log, self._tokens, settings.max_body_bytes)
-        self.app = application(self.faces, more)
+        self.app: ASGIApp = application(self.faces, more)
+        self.embody: Callable[[Brain, Any], Body] = lambda _brain, body: body  # what the brain takes for its container
         self._group: anyio.abc.TaskGroup | None = None
         self.socket = Path()  # where it listens
 
@@ -81,7 +83,7 @@ class RuntimeApi:
             self._gone(brain)
             raise
         assert self._group is not None
-        brain.take(body)
+        brain.take(self.embody(brain, body))
         self._group.start_soon(brain.attend)
         return brain
 

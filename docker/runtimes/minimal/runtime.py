@@ -17,6 +17,7 @@ TOOLS = {  # what each takes, all texts; `ask` and `artifact` (a file for the us
     "glob": ["pattern"], "grep": ["pattern"], "ask": ["question"], "artifact": ["name", "text"],
 }  # fmt: skip
 SCHEMAS = {n: {"type": "object", "properties": {p: {"type": "string"} for p in TOOLS[n]}, "required": TOOLS[n]} for n in TOOLS}
+SYSTEM = "You are a helpful agent. Your tools work in /workspace."
 CATEGORIES = {401: "auth_error", 403: "permission_denied", 404: "model_not_found", 429: "rate_limit"}
 RECORDS = []  # the journal: each has `turn` and some of user, answer, result, event
 
@@ -147,7 +148,7 @@ def openai(turn, answer):
         calls = [{"id": one["id"], "type": "function", "function": functions[n]} for n, one in enumerate(it["calls"])]
         return {"role": "assistant", "content": it["text"], **({"tool_calls": calls} if calls else {})}
 
-    system = [{"role": "system", "content": turn["system_prompt"]}] if turn["system_prompt"] else []
+    system = [{"role": "system", "content": turn["system_prompt"] or SYSTEM}]
     messages = conversation(said, lambda it: {"role": "tool", "tool_call_id": it["id"], "content": it["output"]})
     tools = [{"type": "function", "function": {"name": name, "parameters": SCHEMAS[name]}} for name in TOOLS]
     body = {"messages": system + messages, "tools": tools, "stream_options": {"include_usage": True}}
@@ -172,7 +173,12 @@ def anthropic(turn, answer):
         return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": it["id"], "content": it["output"]}]}
 
     tools, used = [{"name": name, "input_schema": SCHEMAS[name]} for name in TOOLS], {}
-    body = {"system": turn["system_prompt"] or "", "messages": conversation(said, result), "tools": tools, "max_tokens": 16384}
+    body = {
+        "system": turn["system_prompt"] or SYSTEM,
+        "messages": conversation(said, result),
+        "tools": tools,
+        "max_tokens": 16384,
+    }
     url = ENV.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com") + "/v1/messages"
     for data in stream(url, body, {"x-api-key": ENV.get("ANTHROPIC_API_KEY", ""), "anthropic-version": "2023-06-01"}):
         block, delta = data.get("content_block", {}), data.get("delta", {})
