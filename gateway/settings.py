@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         description="A directory all workers mount. At the end of each turn its session's journal is copied there, so that "
         "another machine can go on with it. Default: none.",
     )
+    journals_url: str = Field(
+        "",
+        description="The same in an object store, such as `s3://bucket/journals` (needs the extra `s3`; keys, region and "
+        "endpoint are those of the environment, `AWS_*`), or by any URL that fsspec knows.",
+    )
     oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")

@@ -140,6 +140,13 @@ class Client:
         assert "error" not in answer, answer
         return answer["result"]
 
+    async def refused(self, method: str, **params: Any) -> Json:
+        """The error of an owner's call, as its data has it."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = await self.http.post(f"{self.url}/owner", json=body, headers={"Authorization": f"Bearer {self.owner_key}"})
+        error: Json = answer.json()["error"]["data"]
+        return error
+
     async def events(self, session_id: str) -> list[Json]:
         """A session's whole log, all levels."""
         found: list[Json] = []

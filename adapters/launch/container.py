@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from errno import ECONNREFUSED, EINVAL, ENOENT, EPROTONOSUPPORT
+from functools import partial
 from signal import SIGKILL
 from typing import Any, NamedTuple, TypeVar
 
@@ -248,9 +249,14 @@ def unreachable(environ: Mapping[str, str]) -> str:
     return _failing(environ, lambda client: client.ping())
 
 
-def unready(environ: Mapping[str, str], image: str) -> str:
-    """Why no agent can run in this image; "" where one can. Asks each time."""
-    return _failing(environ, lambda client: client.images.get(image), Box(image, (), {}, "", ()))
+def unready(environ: Mapping[str, str], images: Mapping[str, str]) -> str:
+    """Why no agent can run in these images (by their settings); "" where all are there. Asks each time."""
+    wanted = [Box(image, (), {}, "", (), named_by=setting) for setting, image in images.items()]
+    return next(filter(None, (_failing(environ, partial(_looked_up, box), box) for box in wanted)), "")
+
+
+def _looked_up(box: Box, client: DockerClient) -> object:
+    return client.images.get(box.image)
 
 
 def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object], box: Box | None = None) -> str:

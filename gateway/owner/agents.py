@@ -36,7 +36,7 @@ def made(owner: Owner, agent_id: str, given: Mapping[str, Any]) -> Makeup:
     """The make-up of a new agent. Raises what the rules refuse."""
     facts = owner.facts(given["runtime"])
     rules.check_env(given.get("env") or {})
-    makeup = Makeup(facts.name).changed({**_placed(facts), **given}, repo.box(owner.secrets, agent_id))
+    makeup = Makeup(facts.name).changed({**_contained(facts), **given}, repo.box(owner.secrets, agent_id))
     rules.check(makeup, facts)
     return makeup
 
@@ -45,17 +45,21 @@ def remade(owner: Owner, old: AgentRecord, given: Mapping[str, Any]) -> Makeup:
     """The make-up after a change. Mode and command belong to a runtime and leave with it, unless they are given."""
     facts = owner.facts(given.get("runtime", old.makeup.runtime))
     rules.check_env(given.get("env") or {})
-    left = _placed(facts)
+    left: dict[str, Any] = {}
     if facts.name != old.makeup.runtime:
-        left |= {"mode": None} if facts.takes_command else {"mode": None, "command": None}
+        left = {"mode": None} if facts.takes_command else {"mode": None, "command": None}
+        left |= _contained(facts, old.makeup)
     makeup = old.makeup.changed({**left, **given}, repo.box(owner.secrets, old.id))
     rules.check(makeup, facts)
     return makeup
 
 
-def _placed(facts: rules.RuntimeFacts) -> dict[str, Any]:
-    """Where an agent is placed that can run there only."""
-    return {"placement": "docker"} if facts.contained else {}
+def _contained(facts: rules.RuntimeFacts, old: Makeup | None = None) -> dict[str, Any]:
+    """What holds for agents whose runtime is an image, unless it is given: they reach their model only."""
+    if not facts.contained:
+        return {}
+    egress = {"egress": "none"} if old is None or not old.filtered else {}
+    return {"placement": "docker", **egress}
 
 
 def warnings(owner: Owner, agent: AgentRecord, in_flight: int = 0) -> list[str]:

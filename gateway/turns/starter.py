@@ -7,6 +7,7 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from errno import EPERM
 from pathlib import Path
@@ -20,7 +21,6 @@ from adapters.launch import sandbox
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
 from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
-from adapters.launch.sandbox import RELAY_PORT
 from adapters.launch.sidecar import sidecar
 from adapters.profile import Launch, Profile
 from gateway.db.engine import Database
@@ -56,9 +56,9 @@ class Starter:
         self._containers.close()
 
     async def spawn(self, launch: Launch, place: Place, placement: str, turn: str, egress: Path | None = None) -> Started:
-        """Write the runtime's files and start it; `egress` is its sandbox's only way out. Raises LaunchError, OSError."""
+        """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError."""
         if placement == "docker":
-            return await self._contained(launch, place, turn)
+            return await self._contained(launch, place, turn, egress)
         env = child_env(str(place.home), launch.env)
 
         def prepare() -> list[str]:
@@ -70,24 +70,19 @@ class Starter:
 
     async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
         """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
-        user, labels = _user(), self._labels(work.turn.id)
+        user = _user()
         await anyio.to_thread.run_sync(_prepared, work.place, launch, user)
         public, told = parted(launch.env, work.spec.env, profile)
 
         async def start(brain: Brain, token: str) -> Container:
-            box = box_of(brain, token, launch.image, public, labels, user)
+            box = box_of(brain, token, launch.image, public, self._labels(work.turn.id), user)
             box = replace(box, memory_mb=self._settings.container_memory_mb, pids=self._settings.container_pids)
-            ways = {API_PORT: self._api.socket, **({RELAY_PORT: egress} if egress else {})}
-            image = self._settings.sidecar_image
-            side = await sidecar(self._containers, ways=ways, image=image, user=user, labels=labels)
-            return await self._containers.spawn(box, beside=side)
+            ways = {API_PORT: self._api.socket, **({sandbox.RELAY_PORT: egress} if egress else {})}
+            return await self._containers.spawn(box, await self._sidecar(ways, box))
 
         return await self._api.begin(replace(work, variables=told), start)
 
-    def _labels(self, turn: str) -> dict[str, str]:
-        return {INSTALLATION: self._installation, WORKER: self._worker, TURN: turn}
-
-    async def _contained(self, launch: Launch, place: Place, turn: str) -> Container:
+    async def _contained(self, launch: Launch, place: Place, turn: str, egress: Path | None) -> Container:
         user = _user()
         await anyio.to_thread.run_sync(_prepared, place, launch, user)
         env = child_env(str(place.home), launch.env)
@@ -104,7 +99,15 @@ class Starter:
             memory_mb=self._settings.container_memory_mb,
             pids=self._settings.container_pids,
         )
-        return await self._containers.spawn(box)
+        side = None if egress is None else await self._sidecar({sandbox.RELAY_PORT: egress}, box)
+        return await self._containers.spawn(box, side)
+
+    async def _sidecar(self, ways: Mapping[int, Path], box: Box) -> Container:
+        image = self._settings.sidecar_image
+        return await sidecar(self._containers, ways=ways, image=image, user=box.user, labels=box.labels)
+
+    def _labels(self, turn: str) -> dict[str, str]:
+        return {INSTALLATION: self._installation, WORKER: self._worker, TURN: turn}
 
     # -- the sweep
 

@@ -76,7 +76,8 @@ class Worker:
         self.name = new_id("wrk")
         self.runtime_api = RuntimeApi(log, settings)
         self.starter = Starter(log.database, settings, self.name, self.runtime_api)
-        self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
+        journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
+        self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
         self._dead: set[str] = set()  # who seemed to be at the last look

@@ -35,7 +35,8 @@ async def test_runtimes_are_listed_with_what_they_can_do(api: Api) -> None:
     path = api.install("alpha-cli", "echo 'alpha 2.1.7 (build 5)'")
     found = {runtime["name"]: runtime for runtime in (await api.call("runtimes.list"))["runtimes"]}
     assert list(found) == ["alpha", "beta", "own", "rehearsal"]
-    can = {"deltas": True, "resume": True, "steer": True, "interrupt": True, "structured": True, "direct": False}
+    can = {"deltas": True, "resume": True, "steer": True, "interrupt": True, "structured": True}
+    can |= {"direct": False, "replays": False}
     assert found["alpha"] == {
         "name": "alpha",
         "title": "Alpha",
@@ -157,7 +158,7 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "database": (True, True),
         "public URL": (True, True),
         "sandbox": (not sandbox.probe(), False),
-        "containers": (not container.unready(os.environ, "switchboard-agent"), False),
+        "containers": (not container.unready(os.environ, {"": "switchboard-agent"}), False),
         "runtime alpha": (True, False),
         "runtime beta": (False, False),
         "runtime own": (True, False),

@@ -36,6 +36,7 @@ class Played:
 
     env: Mapping[str, str]
     http: httpx2.AsyncClient
+    digest: str
 
     async def get(self, path: str, **query: Any) -> Json:
         answer = await self.http.get(f"/runtime/v1/{path}", params=query)
@@ -51,6 +52,10 @@ class Played:
         assert answer.status_code == 200, answer.text
         found: Json = answer.json()
         return found
+
+
+def chunk(id: str, text: str) -> Json:
+    return {"id": id, "type": "chunk", "text": text}
 
 
 Play = Callable[[Played], Awaitable[int]]  # answers the exit code
@@ -96,7 +101,12 @@ class Body:
 
 @asynccontextmanager
 async def thinking(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, play: Play, *, capabilities: tuple[str, ...] = ("steer", "mcp"), **more: Any
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    play: Play,
+    *,
+    capabilities: tuple[str, ...] = ("steer", "mcp"),
+    **more: Any,
 ) -> AsyncIterator[Client]:
     """A gateway with an agent `thinker`, whose runtime is an image that does as `play` does, attempt by attempt."""
     async with anyio.create_task_group() as group:
@@ -110,7 +120,7 @@ async def thinking(
                 headers = {"Authorization": f"Bearer {token}"}
                 http = httpx2.AsyncClient(transport=transport, base_url="http://api", headers=headers, timeout=30)
                 body = Body()
-                group.start_soon(body.run, play, Played(env, http))
+                group.start_soon(body.run, play, Played(env, http, launch.image))
                 return body
 
             return await self._api.begin(replace(work, variables=told), start)
@@ -119,7 +129,7 @@ async def thinking(
         settings = {"stop_seconds": 0.5, **more}
         async with serving(data_dir, **settings) as client:
             assert client.app is not None
-            image = Image("mine:1", "sha256:1", ("openai",), capabilities)
+            image = Image("mine:1", "sha256:1", ("openai",), ("steer", "mcp"))
             await client.app.state.log.database.write(lambda conn: push(conn, "mine", image, 1))
             await client.owner("agent.create", name="thinker", runtime="mine", description="It thinks.")
             yield client

@@ -8,14 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.gateway.runtime_api.stand_in import Played, thinking
+from registry.images import Image, make_current, push
+from tests.gateway.runtime_api.stand_in import Played, chunk, thinking
 from tests.support import message, text_of
 
 Json = dict[str, Any]
-
-
-def chunk(id: str, text: str) -> Json:
-    return {"id": id, "type": "chunk", "text": text}
 
 
 async def test_a_turn_is_asked_for_answered_and_yielded(
@@ -125,43 +122,6 @@ async def test_every_kind_of_event_becomes_what_every_runtime_tells(tmp_path: Pa
     assert [part["text"] for artifact in task["artifacts"] for part in artifact["parts"]] == ["all is well"]
 
 
-async def test_a_crash_begins_again_and_what_was_appended_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
-) -> None:
-    """[RUN-4]"""
-    monkeypatch.setattr("gateway.turns.resume.PAUSE_SECONDS", 0.01)
-    attempts: list[Json] = []
-    clients: list[Played] = []
-
-    async def play(image: Played) -> int:
-        turn = await image.get("turn")
-        attempts.append({"attempt": turn["attempt"], "prompt": turn["prompt"], "env": image.env["ATTEMPT"]})
-        attempts[-1]["first"] = await image.post(chunk("1", "a"), {"id": "q", "type": "ask", "question": "Which?"})
-        if turn["attempt"] == 1:
-            clients.append(image)
-            return 3
-        old = await image.http.post(
-            "/runtime/v1/events",
-            json={"events": [chunk("9", "stale")]},
-            headers={"Authorization": f"Bearer {clients[0].env['TURN_TOKEN']}"},
-        )
-        attempts[-1]["old"] = (old.status_code, old.json()["code"])
-        await image.post(chunk("1", "a"), chunk("2", "b"))
-        return 0
-
-    async with thinking(tmp_path, monkeypatch, play) as gateway:
-        task = await gateway.send("thinker", "Hello")
-        events = await gateway.events(task["contextId"])
-    first, second = attempts
-    assert (first["attempt"], second["attempt"], second["env"]) == (1, 2, "2")
-    assert first["prompt"] == second["prompt"] == "Hello"
-    assert (second["first"]["accepted"], second["first"]["duplicates"]) == (0, 2)
-    assert second["old"] == (409, "turn_superseded")
-    assert "".join(event["body"]["text"] for event in events if event["type"] == "chunk") == "ab"
-    assert [event["type"] for event in events].count("ask") == 1
-    assert task["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"  # it asked in its first attempt
-
-
 async def test_who_is_nobody_gets_in_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[tuple[int, str]] = []
 
@@ -263,25 +223,6 @@ async def test_heartbeats_hold_off_the_stall_and_reading_does_not(tmp_path: Path
     assert began < ended
 
 
-@pytest.mark.parametrize(("comes", "category"), [(True, "runtime_crash"), (False, "startup_crash")])
-async def test_an_image_that_dies_fails_by_whether_it_ever_came(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: bool, category: str
-) -> None:
-    monkeypatch.setattr("gateway.turns.resume.PAUSE_SECONDS", 0.01)
-
-    async def play(image: Played) -> int:
-        if comes:
-            await image.get("turn")
-        return 1
-
-    async with thinking(tmp_path, monkeypatch, play) as gateway:
-        task = await gateway.send("thinker", "Hello")
-        events = await gateway.events(task["contextId"])
-    assert task["status"]["state"] == "TASK_STATE_FAILED"
-    assert events[-1]["body"]["error"]["category"] == category
-    assert any("exit code 1" in event["body"].get("text", "") for event in events if event["type"] == "error_detail")
-
-
 async def test_the_agents_variables_and_instructions_are_told_by_the_api_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,3 +244,42 @@ async def test_the_agents_variables_and_instructions_are_told_by_the_api_only(
     assert seen["env"]["OPENAI_API_KEY"] == "placeholder"
     assert "hush" not in str(seen["env"])
     assert "hush-2" not in str(turn)
+
+
+async def test_a_session_keeps_the_version_of_its_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    """[RUN-7]"""
+    ran: list[str] = []
+
+    async def play(image: Played) -> int:
+        ran.append(image.digest)
+        return 0
+
+    async with thinking(tmp_path, monkeypatch, play) as gateway:
+        first = await gateway.send("thinker", "Hello")
+        assert gateway.app is not None
+        write = gateway.app.state.log.database.write
+        await write(lambda conn: push(conn, "mine", Image("mine:2", "sha256:2"), 2))
+        await gateway.send("thinker", "Hello", contextId=first["contextId"])
+        await gateway.send("thinker", "Hello")
+        await write(lambda conn: make_current(conn, "mine", 1, 3))
+        await gateway.send("thinker", "Hello")
+    assert ran == ["sha256:1", "sha256:1", "sha256:2", "sha256:1"]
+
+
+async def test_an_agent_on_an_image_is_checked_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(image: Played) -> int:
+        return 0
+
+    async with thinking(tmp_path, monkeypatch, play) as gateway:
+        shown = await gateway.owner("agent.show", name="thinker")
+        refused = [
+            await gateway.refused("agent.update", name="thinker", changes=changes)
+            for changes in ({"placement": "local"}, {"model": "anthropic/claude-opus-4-6"}, {"runtime": "nine"})
+        ]
+        await gateway.owner("agent.update", name="thinker", changes={"egress": ["example.com"]})
+        changed = await gateway.owner("agent.update", name="thinker", changes={"prompt": "Be brief."})
+    assert (shown["values"]["placement"]["value"], shown["values"]["egress"]["value"]) == ("docker", "none")
+    assert [error["code"] for error in refused] == ["invalid_params", "model_mismatch", "not_found"]
+    assert changed["changed"] == {"prompt": {"old": "", "new": "Be brief."}}
