@@ -104,6 +104,10 @@ class Engine:
         self._client: DockerClient | None = None
         self._threads = anyio.CapacityLimiter(THREADS)
 
+    @property
+    def url(self) -> str:
+        return _url(self._environ)
+
     async def spawn(self, box: Box, beside: Container | None = None) -> Container:
         """Start a container. Raises LaunchError; then nothing is left of it.
 

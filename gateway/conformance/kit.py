@@ -6,7 +6,7 @@ report = await check(image, folder)
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,17 @@ class Report:
         return not any(one.required and one.verdict == "failed" for one in self.results)
 
     def to_json(self) -> dict[str, Any]:
-        checks = [asdict(one) for one in self.results]
+        """As `runtimes.check` answers it."""
+        checks = [
+            {"name": one.id, "ok": one.verdict != "failed", "result": one.evidence, "fix": _fix(one), "required": one.required}
+            | {"verdict": one.verdict, "says": one.says}
+            for one in self.results
+        ]
         return {"image": self.image, "digest": self.digest, "ok": self.ok, "checks": checks}
+
+
+def _fix(result: Result) -> str:
+    return f"The contract: {result.says}" if result.verdict == "failed" else ""
 
 
 async def check(

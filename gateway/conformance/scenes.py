@@ -20,6 +20,7 @@ QUESTION, REPORT = "Which colour?", "What the kit wants to have."
 SILENCE, STALL = 13.0, 11.0  # seconds the model says nothing; an image may be silent
 PATIENCE = 10.0  # seconds an image may take to see that it has to exit
 BEGIN_SECONDS = 30.0
+_SOON = {"turn_seconds": 25}
 _FOREVER = Step(("Working. ", "Never."), pause=120)
 
 
@@ -129,7 +130,7 @@ _SCENES = (
     Scene("cancel", [_FOREVER], during=cancels),
     Scene("steer", [Step(("One. ", "Two. ", "Three. "), pause=1)], during=steers),
     Scene("superseded", [Step(tuple(f"{n} " for n in range(200)), pause=0.2)], rule=superseded, during=waits_for_exit),
-    Scene("ask", [Step(("I ask. ",), ("ask", QUESTION)), Step(("On.",))], limits={"turn_seconds": 25}, then="answer", answers=True),
+    Scene("ask", [Step(("Hm. ",), ("ask", QUESTION)), Step(("On.",))], limits=_SOON, then="answer", answers=True),
     Scene("artifact", [Step(("Here. ",), ("artifact", REPORT)), Step(("There.",))]),
     Scene("slow", [Step(("I thought about it.",), silence=SILENCE)], limits={"stall_seconds": STALL}),
     Scene("deadline", [_FOREVER], limits={"turn_seconds": 7}),
