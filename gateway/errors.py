@@ -14,6 +14,7 @@
     │   ├── Busy              a session that works
     │   ├── NothingRuns       nothing to steer or to interrupt
     │   ├── KeyReused         an idempotency key that stands for another request
+    │   ├── CallReused        an id of a sandbox call that stands for another one
     │   ├── TurnSuperseded    told to a runtime: another attempt has its turn
     │   └── TurnEnded         told to a runtime: its turn is over
     ├── NotAllowed            no key
@@ -126,6 +127,10 @@ class TurnEnded(Conflict):
     code = "turn_ended"
 
 
+class CallReused(Conflict):
+    code = "call_reused"
+
+
 class NotAllowed(SwitchboardError):
     code = "not_allowed"
 
@@ -177,6 +182,7 @@ TABLE: dict[str, Codes] = {
     "key_reused": Codes(-32016, 422, 2),
     "turn_superseded": Codes(-32011, 409, 1),
     "turn_ended": Codes(-32011, 409, 1),
+    "call_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
     "out_of_scope": Codes(-32012, 403, 4),
     "runtime_unavailable": Codes(-32013, 409, 1),

@@ -261,11 +261,9 @@ def _artifact(shown: Shown) -> Found:
 
 def _tool(shown: Shown) -> Found:
     scene = shown["shell"]
-    if not scene.seen.effects:
-        return _toolless(scene)
-    if not any("kit-printed" in one.said.replace("echo kit-printed", "") for one in scene.asked):
-        return failed("its model was not told what the command printed")
-    return passed("its model was told what the command printed")
+    if any("kit-printed" in one.said.replace("echo kit-printed", "") for one in scene.asked):
+        return passed("its model was told what the command printed")
+    return failed("its model was not told what the command printed") if scene.seen.effects else _toolless(scene)
 
 
 def _slow(shown: Shown) -> Found:
@@ -323,6 +321,8 @@ def _told_of(scene: Played, what: str) -> bool:
 
 
 def _toolless(scene: Played) -> Found:
+    if any(call.path == "/mcp" for call in scene.seen.calls):
+        return not_shown("it acts by MCP, which numbers its calls itself")
     offered = sorted({tool for one in scene.asked for tool in one.tools})
     if NO_TOOL in scene.text or not offered:
         return not_shown(f"it offers its model no tool for this, of {', '.join(offered) or 'none at all'}")

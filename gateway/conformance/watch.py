@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import anyio
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp
 
 from adapters.launch.container import Container
 from adapters.launch.lines import Line
@@ -174,11 +175,14 @@ class Watch:
     """Stands before a runtime API. `scenes`: by session."""
 
     def __init__(self, api: RuntimeApi) -> None:
-        self._api, self._app = api, api.app
+        self._api = api
         self.scenes: dict[str, Seen] = {}
         self._turns: dict[str, Seen] = {}
-        api.app = self
-        api.embody = self._embodied
+        api.front, api.embody = self._before, self._embodied
+
+    def _before(self, app: ASGIApp) -> ASGIApp:
+        self._app = app
+        return self
 
     def _embodied(self, brain: Brain, container: Container) -> Body:
         seen = self.scenes[brain.turn.session_id]

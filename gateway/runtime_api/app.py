@@ -20,11 +20,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ExceptionHandler
 
 from gateway.auth.turn_tokens import TurnTokens
 from gateway.clock import new_id
 from gateway.errors import (
     Conflict,
+    Fenced,
     InvalidEvent,
     InvalidParams,
     NotAllowed,
@@ -79,7 +81,8 @@ def application(faces: Faces, more: Sequence[BaseRoute] = ()) -> Starlette:
         Route(f"{PREFIX}/events", _endpoint(faces, _append), methods=["POST"]),
         Route(f"{PREFIX}/heartbeat", _endpoint(faces, _beat), methods=["POST"]),
     ]
-    app = Starlette(routes=[*routes, *more], exception_handlers={HTTPException: _astray, Exception: _refused})
+    handlers: Mapping[Any, ExceptionHandler] = {HTTPException: _astray, SwitchboardError: _refused, Exception: _refused}
+    app = Starlette(routes=[*routes, *more], exception_handlers=handlers)
     return Signed(app, faces)  # type: ignore[return-value]
 
 
@@ -103,10 +106,7 @@ class Signed:
 
 def _endpoint(faces: Faces, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        try:
-            return await handler(faces, request, request.state.turn)
-        except SwitchboardError as exc:
-            return refusal(exc)
+        return await handler(faces, request, request.state.turn)
 
     return endpoint
 
@@ -188,6 +188,7 @@ def _answer(model: BaseModel) -> Response:
 
 def refusal(exc: SwitchboardError) -> Response:
     """An error as its answer; what is not the image's to know is an incident."""
+    exc = superseded() if isinstance(exc, Fenced) else exc
     headers = {"Retry-After": str(RETRY_SECONDS)} if isinstance(exc, Unavailable) else {}
     problem: Mapping[str, Any] = {"index": None, "reason": None, **exc.to_json()}
     if isinstance(exc, NotAllowed):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection
 
 from adapters.launch.lines import Line
@@ -83,7 +84,9 @@ class Brain:
         self._steers: dict[str, str] = {}
         self._untold = False
         self._open: set[Receipt] = set()
+        self._exited: Exited | None = None  # by itself
         self.gone: Callable[[], None] = lambda: None  # called when it is closed
+        self.acts_no_more: Callable[[], Awaitable[None]] = checkpoint  # ends what is done for it
         self._first = True
         self._last_said = False  # its done is on its way
         self._over: SwitchboardError | None = None
@@ -122,8 +125,11 @@ class Brain:
         return await self._body.wait()
 
     async def stop(self, *, grace: float = 2.0) -> Exited:
-        """From now on it appends nothing."""
+        """From now on it appends nothing. What is done for it ends, unless it died: its next attempt will ask for that."""
         self.end(TurnEnded("The turn has ended.", "Exit."))
+        died = self._exited is not None and self._exited.code != 0 and not self._last_said
+        if not died:
+            await self.acts_no_more()
         assert self._body is not None
         return await self._body.stop(grace=grace)
 
@@ -147,8 +153,8 @@ class Brain:
                 for line in lines:
                     room = self._printed("stdout", line.data.decode("utf-8", "replace"), room)
                 await self._lines.room()
-            exited = await body.wait()
-            if exited.code == 0:  # else it stands in the error
+            self._exited = await body.wait()
+            if self._exited.code == 0:  # else it stands in the error
                 for text in body.stderr_tail().splitlines():
                     room = self._printed("stderr", text, room)
         except LaunchError as exc:

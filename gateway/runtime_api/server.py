@@ -33,12 +33,17 @@ Start = Callable[[Brain, str], Awaitable[Body]]  # runs the image, which is know
 
 
 class RuntimeApi:
-    def __init__(self, log: Log, settings: Settings, more: Sequence[BaseRoute] = ()) -> None:
+    """`more` are routes of others, `end` ends what they do for a turn: both before the first image comes."""
+
+    def __init__(self, log: Log, settings: Settings) -> None:
         self._log, self._settings = log, settings
         self._tokens = TurnTokens.load(settings.turns_key_file)
         self.faces = Faces(log, self._tokens, settings.max_body_bytes)
-        self.app: ASGIApp = application(self.faces, more)
-        self.embody: Callable[[Brain, Any], Body] = lambda _brain, body: body  # what the brain takes for its container
+        self.more: Sequence[BaseRoute] = ()
+        self.end: Callable[[str], Awaitable[None]] = _nothing
+        # For whoever watches images: what stands before the application, and what a brain takes for its container.
+        self.front: Callable[[ASGIApp], ASGIApp] = lambda app: app
+        self.embody: Callable[[Brain, Any], Body] = lambda _brain, body: body
         self._group: anyio.abc.TaskGroup | None = None
         self.socket = Path()  # where it listens
 
@@ -65,7 +70,8 @@ class RuntimeApi:
             max_bytes = self._settings.max_header_bytes
 
         quiet: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "off"}
-        return uvicorn.Config(self.app, http=Limited, ws="none", proxy_headers=False, **quiet)
+        app = self.front(application(self.faces, self.more))
+        return uvicorn.Config(app, http=Limited, ws="none", proxy_headers=False, **quiet)
 
     async def begin(self, work: Work, start: Start) -> Brain:
         """An image at work. Raises what `start` does, and what the database does."""
@@ -76,6 +82,7 @@ class RuntimeApi:
             earlier.end(superseded())
         self.faces.brains[work.turn.id] = brain
         brain.gone = lambda: self._gone(brain)
+        brain.acts_no_more = lambda: self.end(work.turn.id)
         try:
             body = await start(brain, self._tokens.token(brain.holder))
         except BaseException:
@@ -90,6 +97,10 @@ class RuntimeApi:
     def _gone(self, brain: Brain) -> None:
         if self.faces.brains.get(brain.turn.id) is brain:
             del self.faces.brains[brain.turn.id]
+
+
+async def _nothing(turn_id: str) -> None:
+    """Nobody does anything for it."""
 
 
 @contextmanager

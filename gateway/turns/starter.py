@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from errno import EPERM
 from pathlib import Path
@@ -50,6 +51,10 @@ class Starter:
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
+
+    @property
+    def engine(self) -> Engine:
+        return self._containers
 
     async def aclose(self) -> None:
         await self.warden.aclose()
@@ -149,7 +154,7 @@ def _prepared(place: Place, launch: Launch, user: str) -> None:
     if os.geteuid() == 0:
         uid, gid = map(int, user.split(":"))
         for folder in (place.home, place.work):
-            _give(folder, uid, gid)
+            given_to(folder, uid, gid)
 
 
 def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
@@ -159,9 +164,10 @@ def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> 
     return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
 
 
-def _give(folder: Path, uid: int, gid: int) -> None:
-    """All of a directory to a user, links as links. Nothing of the session runs meanwhile."""
+def given_to(folder: Path, uid: int, gid: int) -> None:
+    """All of a directory to a user, links as links. What runs there meanwhile may change it, and leads nowhere else."""
     for _, folders, files, handle in os.fwalk(folder):
         for name in [".", *folders, *files]:
-            if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
-                os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
+            with suppress(FileNotFoundError):
+                if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
+                    os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)

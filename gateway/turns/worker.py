@@ -26,7 +26,9 @@ from gateway.db.jobs import Operation
 from gateway.egress.gate import Gates
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.files.store import Store
+from gateway.hands.service import Hands
 from gateway.log.store import Log
+from gateway.runtime_api.sandbox import routes
 from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import inbox, leases, orders, queue
@@ -76,6 +78,8 @@ class Worker:
         self.name = new_id("wrk")
         self.runtime_api = RuntimeApi(log, settings)
         self.starter = Starter(log.database, settings, self.name, self.runtime_api)
+        self.hands = Hands(self.starter.engine, log.database, settings)
+        self.runtime_api.more, self.runtime_api.end = routes(self.hands, settings.max_body_bytes), self.hands.end
         journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
         self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
@@ -119,6 +123,7 @@ class Worker:
             await self._take_over()
             async with self.runtime_api.opened(), anyio.create_task_group() as group:
                 await group.start(self.starter.sweep_forever)
+                await group.start(self.hands.run)
                 for loop in (self._attend_forever, self._beat_forever, self._take_over_forever):
                     group.start_soon(loop)
                 task_status.started()
@@ -281,6 +286,8 @@ class Worker:
                 await self._part(held)
             raise
         finally:
+            with anyio.CancelScope(shield=True):
+                await self.hands.end(turn.id)
             del self._held[turn.id]
             held.finished.set()
             self._work.set()

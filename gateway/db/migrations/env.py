@@ -5,6 +5,7 @@ from sqlmodel import SQLModel
 
 import gateway.deliver.models  # fills the metadata
 import gateway.files.models
+import gateway.hands.models
 import gateway.idempotency
 import gateway.log.models
 import gateway.retention.models

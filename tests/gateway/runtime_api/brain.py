@@ -64,6 +64,10 @@ def main() -> int:
             side_effect()
         elif word == "CRASH" and turn["attempt"] == 1:
             return 3
+        elif word == "ACT":
+            command = {"command": "echo acted >> acts.txt; cat acts.txt"}
+            _, answer = call("POST", "sandbox/call", {"call_id": "act", "tool": "bash", "input": command})
+            post(chunk("acted", answer["output"]))
         elif word == "HANG":
             time.sleep(600)
         elif word == "WAIT":

@@ -15,6 +15,7 @@ import pytest
 from docker.client import DockerClient
 
 from adapters.launch.container import INSTALLATION, TURN
+from adapters.launch.hands import HANDS
 from registry.images import Image, push
 from tests import needs
 from tests.support import Client, message, serving, text_of
@@ -52,6 +53,15 @@ def brain(client: DockerClient) -> str:
 def containers_of(client: DockerClient, data_dir: Path) -> list[str]:
     mine = {"label": f"{INSTALLATION}={data_dir.resolve() / 'sessions'}"}
     return [one["Labels"][TURN] for one in client.api.containers(all=True, filters=mine)]
+
+
+@pytest.fixture
+def hands(tmp_path: Path, client: DockerClient) -> Iterator[None]:
+    """Has the sandboxes of the test removed, which outlive the gateway."""
+    yield
+    mine = {"label": f"{HANDS}={tmp_path.resolve() / 'sessions'}"}
+    for one in client.api.containers(all=True, filters=mine):
+        client.api.remove_container(one["Id"], force=True)
 
 
 @asynccontextmanager
@@ -108,6 +118,18 @@ async def test_the_image_reaches_its_model_without_the_key(tmp_path: Path, brain
     assert b"GET /v1/models" in heard[0]
     assert b"Bearer sk-real" in heard[0]
     assert "sk-real" not in json.dumps(task)
+
+
+@pytest.mark.usefixtures("hands")
+async def test_an_image_acts_in_its_sandbox(tmp_path: Path, brain: str) -> None:
+    async with thinking(tmp_path, brain, agent_image=needs.an_engine()) as gateway:
+        task = await gateway.send("thinker", "ACT")
+        events = await gateway.events(task["contextId"])
+    assert text_of(task) == "attempt 1 acted\n"
+    [start] = [event["body"] for event in events if event["type"] == "tool_start"]
+    [result] = [event["body"] for event in events if event["type"] == "tool_result"]
+    assert start["tool"] == "shell"
+    assert (result["output"], result["exit_code"], result["is_error"]) == ("acted", 0, False)
 
 
 @pytest.mark.parametrize("word", ["WAIT", "HANG"])

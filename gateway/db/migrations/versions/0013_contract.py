@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012_contract"
-down_revision = "0011_leases"
+revision = "0013_contract"
+down_revision = "0012_sandbox_calls"
 
 
 def upgrade() -> None:
