@@ -95,6 +95,10 @@ class Client:
         self.http.headers["X-API-Key"] = key
         return key
 
+    @property
+    def database(self) -> Database:
+        return self.engine.log.database
+
     async def rpc(self, agent: str, method: str, params: Json, headers: Mapping[str, str] = {}) -> Json:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         answer = await self.http.post(f"{self.url}/agents/{agent}", json=body, headers={**HEADERS, **headers})
