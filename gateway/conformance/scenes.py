@@ -20,7 +20,7 @@ QUESTION, REPORT = "Which colour?", "What the kit wants to have."
 SILENCE, STALL = 13.0, 11.0  # seconds the model says nothing; an image may be silent
 PATIENCE = 10.0  # seconds an image may take to see that it has to exit
 BEGIN_SECONDS = 30.0
-_SOON = {"turn_seconds": 25}
+_SOON = {"turn_seconds": 20}
 _FOREVER = Step(("Working. ", "Never."), pause=120)
 
 

@@ -152,13 +152,17 @@ class Stage:
                 group.start_soon(scene.during, self, playing)
             late = not await self._ended(session)
             group.cancel_scope.cancel()
-        if scene.then and not late:
+        if scene.then and not late and await self._goes_on(scene, session):
             task = accepted.task_id if scene.answers else None
             await self._say(agent, Scene(scene.then), session, task_id=task)
             late = not await self._ended(session)
         if late:
             await self.core.engine.cancel_session(session)
         return await self._played(scene, seen, session, late)
+
+    async def _goes_on(self, scene: Scene, session: str) -> bool:
+        """A task that did not ask takes no answer."""
+        return not scene.answers or (await self._turns(session))[-1][1] == "needs_input"
 
     async def _say(self, agent: str, scene: Scene, session: str, task_id: str | None = None) -> Accepted:
         new = Inbound(({"text": scene.prompt},), new_id("msg"), session, task_id, limits=scene.limits)

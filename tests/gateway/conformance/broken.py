@@ -30,11 +30,13 @@ BROKEN: dict[str, list[tuple[str, str]]] = {
     "waits-for-the-answer": [('"The answer comes next."})', '"The answer comes next."})\n        time.sleep(600)')],
     "ignores-steer": [('if asked["type"] == "steer"', 'if asked["type"] == "nothing"')],
     "sends-junk": [
-        ("        time.sleep(1)\n", f"        time.sleep(1)\n        call('/events', {_JUNK})\n"),
+        ("        time.sleep(1)\n", f"        call('/events', {_JUNK})\n        time.sleep(1)\n"),
         ("            if code != 503:", "            if code == 400:\n                return {}\n            if code != 503:"),
     ],
     "never-beats": [("    threading.Thread(target=beat, daemon=True).start()\n", "")],
-    "never-repeats": [("            time.sleep(0.5)\n", '            return {"control": []}\n')],
+    "never-repeats": [  # what it tells
+        ("            time.sleep(0.5)\n", '            if path == "/events":\n                return {}\n            time.sleep(0.5)\n'),
+    ],
 }  # fmt: skip
 
 
