@@ -18,7 +18,6 @@ from contextlib import closing
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import structlog
 
 from adapters.launch.container import Engine
@@ -62,7 +61,7 @@ async def _checked(given: argparse.Namespace, watched: bool) -> Report:
 
 
 async def _until_stdin_ends(cancel: Callable[[], None]) -> None:
-    await anyio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+    await anyio.wait_readable(0)  # nobody writes to it
     cancel()
 
 

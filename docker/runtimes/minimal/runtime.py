@@ -148,10 +148,10 @@ def openai(turn, answer):
         calls = [{"id": one["id"], "type": "function", "function": functions[n]} for n, one in enumerate(it["calls"])]
         return {"role": "assistant", "content": it["text"], **({"tool_calls": calls} if calls else {})}
 
-    system = [{"role": "system", "content": turn["system_prompt"] or SYSTEM}]
     messages = conversation(said, lambda it: {"role": "tool", "tool_call_id": it["id"], "content": it["output"]})
     tools = [{"type": "function", "function": {"name": name, "parameters": SCHEMAS[name]}} for name in TOOLS]
-    body = {"messages": system + messages, "tools": tools, "stream_options": {"include_usage": True}}
+    system = {"role": "system", "content": turn["system_prompt"] or SYSTEM}
+    body = {"messages": [system, *messages], "tools": tools, "stream_options": {"include_usage": True}}
     url = ENV.get("OPENAI_BASE_URL", "https://api.openai.com/v1") + "/chat/completions"
     for data in stream(url, body, {"Authorization": "Bearer " + ENV.get("OPENAI_API_KEY", "")}):
         for choice in data["choices"]:
@@ -172,13 +172,8 @@ def anthropic(turn, answer):
     def result(it):
         return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": it["id"], "content": it["output"]}]}
 
-    tools, used = [{"name": name, "input_schema": SCHEMAS[name]} for name in TOOLS], {}
-    body = {
-        "system": turn["system_prompt"] or SYSTEM,
-        "messages": conversation(said, result),
-        "tools": tools,
-        "max_tokens": 16384,
-    }
+    tools, system, used = [{"name": name, "input_schema": SCHEMAS[name]} for name in TOOLS], turn["system_prompt"] or SYSTEM, {}
+    body = {"system": system, "messages": conversation(said, result), "tools": tools, "max_tokens": 16384}
     url = ENV.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com") + "/v1/messages"
     for data in stream(url, body, {"x-api-key": ENV.get("ANTHROPIC_API_KEY", ""), "anthropic-version": "2023-06-01"}):
         block, delta = data.get("content_block", {}), data.get("delta", {})
