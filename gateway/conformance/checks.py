@@ -16,6 +16,7 @@ Json = dict[str, Any]
 Verdict = Literal["passed", "failed", "not shown"]
 
 KILLED = 137  # the exit code of what was ended by KILL
+NO_MODEL = "it declares no model provider the kit can play"
 FEW = 3  # requests an image may have under way when it is told to stop
 
 
@@ -106,6 +107,8 @@ def _ends(shown: Shown) -> Found:
 def _memory(shown: Shown) -> Found:
     scene = shown["text"]
     later = [one for one in scene.asked_later if scene.scene.prompt in one.said]
+    if not scene.asked:
+        return not_shown(NO_MODEL)
     if not scene.asked_later:
         return failed("its model was not asked in the second turn")
     if not later:
@@ -307,7 +310,7 @@ def _no_second(scene: Played) -> Found | None:
         return failed(
             f"killed, its turn ended as {scene.turns[0][1] or 'nothing'} in attempt {_attempts(scene)}: {scene.error}"
         )
-    return None if _attempts(scene) > 1 else not_shown("it came to no point to kill it at")
+    return None if _attempts(scene) > 1 else not_shown("it told all it had to tell at once")
 
 
 def _told_once(scene: Played) -> str:
@@ -321,6 +324,8 @@ def _told_of(scene: Played, what: str) -> bool:
 
 
 def _toolless(scene: Played) -> Found:
+    if not scene.asked:
+        return not_shown(NO_MODEL)
     if any(call.path == "/mcp" for call in scene.seen.calls):
         return not_shown("it acts by MCP, which numbers its calls itself")
     offered = sorted({tool for one in scene.asked for tool in one.tools})

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from gateway.conformance.checks import CHECKS, Check, Found, Shown, Verdict
+from gateway.conformance.checks import CHECKS, NO_MODEL, Check, Found, Shown, Verdict
 from gateway.conformance.scenes import SCENES, SCRIPTS, WITHOUT_MODEL
 from gateway.conformance.stage import PLAYED, Played, Stage, opened
 from registry.images import Image
@@ -98,7 +98,7 @@ def _judged(check: Check, shown: Shown) -> Found:
     if missing == ["steer"]:
         return Found("not shown", "it does not say that it takes a steer")
     if missing:
-        return Found("not shown", "it declares no model provider the kit can play")
+        return Found("not shown", NO_MODEL)
     late = [name for name in check.scenes if shown[name].late]
     if late:
         return Found("failed", f"the scene {late[0]} came to no end: {shown[late[0]].error or 'it had to be canceled'}")
