@@ -170,8 +170,8 @@ def streamed_text(frames: list[Frame]) -> str:
 
 @asynccontextmanager
 async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None, **settings: Any) -> AsyncIterator[Client]:
-    """A gateway in this process on a free port, stopped at the end."""
-    found = Settings(data_dir=data_dir, port=free_port(), **settings)
+    """A gateway in this process on a free port, stopped at the end. A crash ends a turn, unless `turn_attempts` says more."""
+    found = Settings(data_dir=data_dir, port=free_port(), **{"turn_attempts": 1, **settings})
     app = create_app(found, runtimes)
     server = uvicorn.Server(config(app, found, timeout_graceful_shutdown=1))
     async with anyio.create_task_group() as group:

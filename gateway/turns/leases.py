@@ -12,7 +12,7 @@ the runner's process is stopped when no beat has succeeded for the length of a l
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
@@ -120,12 +120,25 @@ def take_over(conn: Connection, owner: str, lost: Sequence[Seen], seconds: float
     return taken
 
 
+def again(conn: Connection, turn: Claimed) -> Claimed:
+    """The same turn under the same fence, as its next attempt begins."""
+    locked(conn, turn.session_id, turn.fence)
+    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
+    return replace(turn, attempt=turn.attempt + 1, native=session.native, spent=session.spent or {})
+
+
+def let_go(conn: Connection, turn: Claimed) -> None:
+    """Whoever looks next may have the turn."""
+    conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "owner": "", "lease_until": 0})
+
+
 def hand_back(conn: Connection, turn: Claimed) -> None:
     """Put a turn that has not begun back into the queue, in its old place."""
     locked(conn, turn.session_id, turn.fence)
     conn.execute(_RAISE_FENCE, {"key": turn.session_id})  # nothing that is still on its way to the log arrives
     conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued"})
-    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="queued"))
+    spent = {**turn.spent, "turns": max(0, turn.spent.get("turns", 0) - 1)}
+    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="queued", spent=spent))
 
 
 def release(conn: Connection, turn: Claimed) -> None:

@@ -33,7 +33,7 @@ from gateway.files.store import Store
 from gateway.log.rows import Batch, Entry
 from gateway.log.store import Log, entries, merged
 from gateway.settings import Settings
-from gateway.turns import leases, queue
+from gateway.turns import leases, queue, resume
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
@@ -75,6 +75,7 @@ class Runner:
         self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
         self.cause: Cause = "exited"
+        self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent)
         self.events = 0
@@ -87,17 +88,30 @@ class Runner:
         self._stamp = _Stamp(self.place, self.native)
         self._outbox = Outbox(self.place, store, settings)
 
-    async def run(self) -> None:
-        """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
+    async def run(self) -> bool:
+        """Run the turn to its end: when this returns its `done` is in the log and its process is gone.
+
+        True if there is no `done`, because the runtime died without a result and the turn may go on in another attempt.
+        """
         began = time.monotonic()
         async with self._gated():
             last = await self._attempt()
-            await self._finish(last)
+            goes_on = self._may_go_on(last)
+            await (self._interrupt(last) if goes_on else self._finish(last))
             await self._leave()
             await self.stop()
         await self.memory.end(self.turn, self.native.all)
-        await self._store(self._release)
+        if not goes_on:
+            await self._store(self._release)
         self._report(last[-1], began)
+        return goes_on
+
+    def _may_go_on(self, last: list[Event]) -> bool:
+        error = last[-1].body["error"]
+        crashed = self._died and error is not None and error["category"] == "runtime_crash"
+        following = replace(self.turn, attempt=self.turn.attempt + 1)
+        most = int(self._limit("turn_attempts", self.settings.turn_attempts))
+        return crashed and resume.may_go_on(following, self.mode, most)
 
     def _release(self, conn: Connection) -> Sequence[Batch]:
         leases.release(conn, self.turn)
@@ -221,6 +235,7 @@ class Runner:
         stderr = self.process.stderr_tail() if self.process else ""
         if last:
             return last
+        self._died = self.cause == "exited"
         last = self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause, self.why)))
         return [*self._meter.unsaid(last, self.dialogue.spent), *last]
 
@@ -315,6 +330,20 @@ class Runner:
                 return [queue.write_events(conn, self.turn, new, native)]
 
             await self._store(op)
+
+    async def _interrupt(self, last: list[Event]) -> None:
+        """All of a crash's last events but the `done`; the caller is told that the work goes on."""
+        events = await self._outbox.declared([*last[:-1], resume.interrupted()])
+        self.events += len(events)
+        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
+        self.native.remember(memory=self.dialogue.memory)
+        native, files = self.native.changed(), self._outbox.take_files()
+
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.write_events(conn, self.turn, new, native)]
+
+        await self._store(op)
 
     async def _finish(self, last: list[Event]) -> None:
         last = self.gate.judge.judged(last) if self.gate else last

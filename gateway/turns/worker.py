@@ -2,7 +2,8 @@
 
 It claims a turn when told that one waits (and once a second in case nobody told it), never more than `concurrency` at
 a time. Its turns are leases (`turns.leases`) that it renews; a turn it has lost, or may have lost, it stops running and
-leaves to whoever took it. What it takes over itself goes back to the queue if it had not begun, and is ended if it had.
+leaves to whoever took it. What it takes over itself goes back to the queue if it had not begun; if it had, it goes on in
+another attempt (`turns.resume`) or is ended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
 from gateway.files.store import Store
 from gateway.log.store import Log
 from gateway.settings import Settings
-from gateway.turns import inbox, leases, orders, queue
+from gateway.turns import inbox, leases, orders, queue, resume
 from gateway.turns.asked import Asked, asked_of
 from gateway.turns.journals import Journals
 from gateway.turns.launching import Place
@@ -44,7 +45,8 @@ RETRY_SECONDS = 0.2
 LOOK_SECONDS = 0.2  # how often turns are looked for that lost their worker
 BEATS = 3  # in the time of a lease
 PARTING_SECONDS = 5.0  # for the database to take what a worker that stops has to say
-STOPPED = "The gateway was stopped while this turn ran."
+STOPPED, LOST = "The gateway was stopped while this turn ran.", "The worker that ran this turn was lost."
+LOOKS = 2  # at which a worker must not be seen to be taken for dead
 
 log_ = structlog.get_logger("switchboard.worker")
 
@@ -111,12 +113,13 @@ class Worker:
         await self.starter.warden.start()
         try:
             await self.log.database.appear(self.name)
-            await self._take_over()
-            await self._take_over()
             async with anyio.create_task_group() as group:
                 await group.start(self.starter.sweep_forever)
-                for loop in (self._attend_forever, self._beat_forever, self._take_over_forever):
-                    group.start_soon(loop)
+                for _ in range(LOOKS):
+                    await self._take_over(group)
+                group.start_soon(self._attend_forever)
+                group.start_soon(self._beat_forever)
+                group.start_soon(self._take_over_forever, group)
                 task_status.started()
                 await self._claim_until_drained(group)
                 group.cancel_scope.cancel()
@@ -132,8 +135,7 @@ class Worker:
         while not self._draining.is_set():
             self._work = anyio.Event()
             for turn in await self._claim(self.settings.concurrency - len(self._held), told):
-                held = self._held[turn.id] = _Held(turn)
-                group.start_soon(self._run, held)
+                self._start(turn, group)
             told = False
             with anyio.move_on_after(POLL_SECONDS):
                 await self._work.wait()
@@ -141,6 +143,10 @@ class Worker:
         with anyio.move_on_after(self.settings.drain_seconds):
             for held in list(self._held.values()):
                 await held.finished.wait()
+
+    def _start(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
+        held = self._held[turn.id] = _Held(turn)
+        group.start_soon(self._run, held)
 
     async def _claim(self, free: int, told: bool) -> list[Claimed]:
         """Take up to `free` turns. Who was not told that any waits looks before, which costs others nothing."""
@@ -216,12 +222,12 @@ class Worker:
                 one.lease.cancel()  # it has just ended, or somebody has taken it
         return True
 
-    async def _take_over_forever(self) -> None:
-        while True:
+    async def _take_over_forever(self, group: anyio.abc.TaskGroup) -> None:
+        while not self._draining.is_set():
             await anyio.sleep(LOOK_SECONDS)
-            await self._take_over()
+            await self._take_over(group)
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, group: anyio.abc.TaskGroup) -> None:
         try:
             lost = await self._lost()
             lease = self.settings.lease_seconds
@@ -231,7 +237,7 @@ class Worker:
             return
         for turn in taken:
             log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
-            await self._settle(turn)
+            await self._settle(turn, group)
 
     async def _lost(self) -> list[Seen]:
         """Turns whose worker has died, or was not heard of for too long.
@@ -244,7 +250,7 @@ class Worker:
         before, self._dead = self._dead, dead
         return [turn for turn in seen if turn.expired or turn.owner in dead & before]
 
-    async def _settle(self, turn: Claimed) -> None:
+    async def _settle(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
         """Give a turn that was taken over what is due to it."""
         if not turn.begun:
             await self._hand_back(turn)
@@ -252,7 +258,29 @@ class Worker:
         await anyio.to_thread.run_sync(kill_leftovers, turn.id)
         with anyio.move_on_after(SWEEP_PATIENCE):
             await self.starter.sweep()
-        await self._abandon(turn, "The worker that ran this turn was lost.")
+        if await self._goes_on(turn):
+            told = resume.interrupted()
+            await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told))
+            self._start(turn, group)
+        else:
+            await self._abandon(turn, LOST)
+
+    async def _goes_on(self, turn: Claimed) -> bool:
+        """Whether a turn whose process is gone is to have another attempt."""
+
+        def look(conn: Connection) -> AgentSpec | None:
+            over = queue.has_done(conn, turn) or queue.asked_to_stop(conn, turn)
+            return None if over else self.load_agent(conn, turn.agent_id, turn.agent_version)
+
+        try:
+            spec = await self.log.database.read(look)
+        except SwitchboardError:
+            return False  # whoever ends it tells why
+        profile = self.profiles.get(spec.runtime) if spec else None
+        if spec is None or profile is None:
+            return False
+        limits = stricter(spec.limits, turn.limits)
+        return resume.may_go_on(turn, profile.mode(spec.mode), limits.get("turn_attempts", self.settings.turn_attempts))
 
     # -- one turn
 
@@ -260,9 +288,7 @@ class Worker:
         turn = held.turn
         try:
             with held.lease:
-                held.runner = await self._runner(turn)
-                self._asked.set()
-                await held.runner.run()
+                await self._attempts(held)
             if held.lease.cancelled_caught:
                 await self._give_up(held)
         except* RuntimeUnavailable as missing:
@@ -281,11 +307,23 @@ class Worker:
             held.finished.set()
             self._work.set()
 
-    async def _runner(self, turn: Claimed) -> Runner:
-        def load(conn: Connection) -> tuple[AgentSpec, Asked]:
-            return self.load_agent(conn, turn.agent_id, turn.agent_version), asked_of(conn, turn)
+    async def _attempts(self, held: _Held) -> None:
+        """Run a turn until it has ended, if need be in several attempts."""
+        held.runner = await self._runner(held.turn)
+        self._asked.set()
+        while await held.runner.run():
+            await anyio.sleep(resume.pause(held.runner.turn.attempt + 1))
+            following = await self.log.database.write(lambda conn: leases.again(conn, held.turn))
+            held.runner = await self._runner(following)
+            held.turn = following
+            self._asked.set()
 
-        spec, asked = await self.log.database.read(load)
+    async def _runner(self, turn: Claimed) -> Runner:
+        def load(conn: Connection) -> tuple[AgentSpec, Claimed, Asked]:
+            spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
+            return spec, *resume.continued(conn, turn, asked_of(conn, turn), spec.runtime)
+
+        spec, turn, asked = await self.log.database.read(load)
         spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         profile = self.profiles.get(spec.runtime)
         if profile is None:
@@ -306,12 +344,17 @@ class Worker:
         await self._abandon(held.turn, why)
 
     async def _part(self, held: _Held) -> None:
-        """This worker stops: a turn that has not begun is left to others, one that has is ended."""
+        """This worker stops: a turn that has not begun, or may go on, is left to others; any other is ended."""
         with anyio.move_on_after(PARTING_SECONDS + self.settings.stop_seconds):
-            if held.runner is None or not held.runner.has_begun:
+            begun = held.turn.begun or (held.runner is not None and held.runner.has_begun)
+            if held.runner is not None:
+                await held.runner.stop()
+            if not begun:
                 await self._hand_back(held.turn)
+            elif await self._goes_on(replace(held.turn, attempt=held.turn.attempt + 1)):
+                await self._insist(self.log.database.write, lambda conn: leases.let_go(conn, held.turn))
             else:
-                await self._break_off(held, STOPPED)
+                await self._abandon(held.turn, STOPPED)
 
     async def _abandon(self, turn: Claimed, why: str, category: ErrorCategory = "runtime_crash") -> None:
         """End a turn nobody runs any more."""

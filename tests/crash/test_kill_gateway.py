@@ -102,7 +102,7 @@ async def check_all(gateway: GatewayProcess, logs: dict[str, int]) -> None:
 
 async def test_a_gateway_that_is_asked_to_stop_ends_its_turns(tmp_path: Path) -> None:
     cuts = [Cut(prompt) for prompt in ("N=2000 D=5000", "N=3 SLEEPTOOL=60", "N=3 HANG", "N=2000 D=5000 ORPHAN")]
-    with gateway_process(tmp_path) as gateway:
+    with gateway_process(tmp_path, {"SWITCHBOARD_TURN_ATTEMPTS": "1"}) as gateway:
         await make_agent(gateway)
         async with calling(gateway) as client, anyio.create_task_group() as group:
             for cut in cuts:

@@ -21,7 +21,8 @@ async def ended(gateway: Client, agent: str, task_id: str) -> Json:
 
 
 async def test_a_turn_whose_gateway_was_killed_fails_and_what_waited_runs(tmp_path: Path) -> None:
-    with gateway_process(tmp_path, {"SWITCHBOARD_CONCURRENCY": "1"}) as gateway, anyio.fail_after(60):
+    once = {"SWITCHBOARD_CONCURRENCY": "1", "SWITCHBOARD_TURN_ATTEMPTS": "1"}
+    with gateway_process(tmp_path, once) as gateway, anyio.fail_after(60):
         client = gateway.client()
         await client.owner("agent.create", name="mine", runtime="rehearsal")
         seen = []
