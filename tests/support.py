@@ -266,6 +266,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir)}
+        self.log_file.touch()
         self.process = self.born(["worker"], env, self.log_file)
         self.wait_for("working")
 
@@ -294,7 +295,9 @@ class WorkerProcess:
 
 
 @contextmanager
-def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None, born: Born = exec_gateway) -> Iterator[GatewayProcess]:
+def gateway_process(
+    data_dir: Path, env: Mapping[str, str] | None = None, born: Born = exec_gateway
+) -> Iterator[GatewayProcess]:
     gateway = GatewayProcess(data_dir, env or {}, born=born)
     gateway.start()
     try:

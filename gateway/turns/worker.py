@@ -25,7 +25,7 @@ from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.db.jobs import Operation
 from gateway.egress.gate import Gates
-from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
+from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError, Unavailable
 from gateway.files.store import Store
 from gateway.log.store import Log
 from gateway.settings import Settings
@@ -319,6 +319,18 @@ class Worker:
             self._asked.set()
 
     async def _runner(self, turn: Claimed) -> Runner:
+        """A database that is away for a while costs a turn nothing; when the lease is lost meanwhile this is cancelled."""
+        give_up = time.monotonic() + 2 * self.settings.lease_seconds
+        while True:
+            try:
+                return await self._made(turn)
+            except Unavailable as exc:
+                if time.monotonic() > give_up:
+                    raise
+                log_.error("turn_not_read", error=exc.message)
+                await anyio.sleep(RETRY_SECONDS)
+
+    async def _made(self, turn: Claimed) -> Runner:
         def load(conn: Connection) -> tuple[AgentSpec, Claimed, Asked]:
             spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
             return spec, *resume.continued(conn, turn, asked_of(conn, turn), spec.runtime)
