@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := tests/clients
+AT_ONCE ?= 3 # test files; half of what they do is wait
 
 .PHONY: setup run test check fmt lock bench clis clients images
 
@@ -50,7 +51,7 @@ test: check
 	@if command -v npm >/dev/null; then $(MAKE) clis clients; else echo "npm is missing: the tests with the real CLIs and with other clients will be skipped"; fi
 	@if $(BIN)/python -c 'import os, sys; from adapters.launch.container import unreachable; sys.exit(unreachable(os.environ) or 0)'; \
 		then $(MAKE) images BASE=local; else echo "No container engine answers: the tests of containers will be skipped"; fi
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
 
 fmt: setup
 	$(BIN)/ruff check --fix .

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
         le=20,
         description="How often a turn may begin: one whose runtime or worker dies goes on in another attempt. 1: it fails.",
     )
+    turn_backoff_seconds: float = Field(
+        1, ge=0, le=60, description="Pause before a turn whose runtime died goes on; doubled each time, to a minute."
+    )
     turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
     stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
     stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")
@@ -106,10 +109,19 @@ class Settings(BaseSettings):
         description="A directory all workers mount. At the end of each turn its session's journal is copied there, so that "
         "another machine can go on with it. Default: none.",
     )
+    journals_url: str = Field(
+        "",
+        description="The same in an object store, such as `s3://bucket/journals` (needs the extra `s3`; keys, region and "
+        "endpoint are those of the environment, `AWS_*`), or by any URL that fsspec knows.",
+    )
     oidc_issuer: str = Field("", description="OpenID Connect issuer whose tokens callers may sign in with.")
     oidc_audience: str = Field("", description="Audience such a token must be for; needed with an issuer.")
     oidc_jwks_url: str = Field("", description="Where the issuer's keys are. Default: what its discovery document says.")
     agent_image: str = Field("switchboard-agent", description="Image that agents placed in `docker` run in.")
+    sidecar_image: str = Field(
+        "switchboard-gateway",
+        description="Image of the small container beside an agent's that leads to the gateway; it needs `sh` and `python3`.",
+    )
     container_network: str = Field(
         "bridge", description="Network of their containers: `bridge`, `none`, or the name of one the engine knows."
     )

@@ -288,9 +288,9 @@ def check_egress(makeup: Makeup, runtime: RuntimeFacts) -> None:
         said = f"egress_mode cannot be {makeup.egress_mode[:100]!r}."
         raise Invalid(said, f"Choose one of: {listed(EGRESS_MODES)}.")
     check_hosts(makeup.egress)
-    if makeup.filtered and makeup.placement != "sandboxed":
-        said = f"An egress policy needs a sandbox around the agent, and it is placed {makeup.placement!r}."
-        raise Invalid(said, "Set placement to sandboxed too, or egress to all and egress_mode to strict.")
+    if makeup.filtered and makeup.placement == "local":
+        said = "An egress policy needs a sandbox or a container around the agent, and it is placed 'local'."
+        raise Invalid(said, "Set placement to sandboxed or docker too, or egress to all and egress_mode to strict.")
     if makeup.filtered and len(runtime.providers) > 1 and not (makeup.model or runtime.default_model):
         said = f"With an egress policy runtime {runtime.name!r} must be told its model."
         raise Invalid(said, "Set model as well: the gateway must know which provider to reach for it.")

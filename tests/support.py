@@ -170,8 +170,8 @@ def streamed_text(frames: list[Frame]) -> str:
 
 @asynccontextmanager
 async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None, **settings: Any) -> AsyncIterator[Client]:
-    """A gateway in this process on a free port, stopped at the end. A crash ends a turn, unless `turn_attempts` says more."""
-    found = Settings(data_dir=data_dir, port=free_port(), **{"turn_attempts": 1, **settings})
+    """A gateway in this process on a free port, stopped at the end."""
+    found = Settings(data_dir=data_dir, port=free_port(), **settings)
     app = create_app(found, runtimes)
     server = uvicorn.Server(config(app, found, timeout_graceful_shutdown=1))
     async with anyio.create_task_group() as group:
@@ -188,12 +188,12 @@ async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None,
             server.should_exit = True
 
 
-Born = Callable[[Sequence[str], Mapping[str, str], Path], Any]  # (arguments, environment, log) -> what is as a Popen
+Born = Callable[[Sequence[str], Mapping[str, str], Path], Any]  # (arguments of Python, environment, log) -> a Popen, or as one
 
 
-def exec_gateway(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+def python(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as out:
-        return subprocess.Popen([sys.executable, "-m", "gateway", *argv], env=env, stderr=out, stdout=out)
+        return subprocess.Popen([sys.executable, *argv], env=env, stderr=out, stdout=out)
 
 
 @dataclass
@@ -204,8 +204,9 @@ class GatewayProcess:
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     caller_key: str = ""  # of a caller that was registered, for whoever signs in after a restart
+    program: Sequence[str] = ("-m", "gateway")
     process: Any = None  # a Popen, or what is as one
-    born: Born = exec_gateway
+    born: Born = python
 
     @property
     def url(self) -> str:
@@ -223,7 +224,7 @@ class GatewayProcess:
         """Start it without waiting until it answers."""
         env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir), "SWITCHBOARD_PORT": str(self.port)}
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self.process = self.born([], env, self.data_dir / "gateway.log")
+        self.process = self.born(self.program, env, self.data_dir / "gateway.log")
 
     def answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
@@ -262,12 +263,12 @@ class WorkerProcess:
     data_dir: Path
     env: Mapping[str, str] = field(default_factory=dict)
     process: Any = None  # a Popen, or what is as one
-    born: Born = exec_gateway
+    born: Born = python
 
     def start(self) -> None:
         env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir)}
         self.log_file.touch()
-        self.process = self.born(["worker"], env, self.log_file)
+        self.process = self.born(["-m", "gateway", "worker"], env, self.log_file)
         self.wait_for("working")
 
     @property
@@ -295,9 +296,7 @@ class WorkerProcess:
 
 
 @contextmanager
-def gateway_process(
-    data_dir: Path, env: Mapping[str, str] | None = None, born: Born = exec_gateway
-) -> Iterator[GatewayProcess]:
+def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None, born: Born = python) -> Iterator[GatewayProcess]:
     gateway = GatewayProcess(data_dir, env or {}, born=born)
     gateway.start()
     try:

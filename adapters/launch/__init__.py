@@ -8,5 +8,6 @@ sandbox.py       the same processes inside bubblewrap
 relay.py         what stands in for the network in a sandbox that has none
 container.py     a command in a container, with a process's interface
 frames.py        the connection to it
+sidecar.py       a container beside it, by which it reaches sockets of the gateway's and nothing else
 home.py          the files and the environment a child is given
 """

@@ -28,8 +28,9 @@ import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import ECONNREFUSED, EINVAL, ENOENT, EPROTONOSUPPORT
+from functools import partial
 from signal import SIGKILL
 from typing import Any, NamedTuple, TypeVar
 
@@ -59,6 +60,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class Bind(NamedTuple):
+    """A file or a directory of the machine's under a path of the container's."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """What is to run. `mounts` are directories it may write, under the paths they have outside."""
@@ -73,6 +82,8 @@ class Box:
     network: str = "none"  # or "bridge", or any the engine knows
     memory_mb: int = 4096
     pids: int = 1024
+    binds: Sequence[Bind] = ()
+    named_by: str = "SWITCHBOARD_AGENT_IMAGE"  # the setting that names the image
 
 
 class Found(NamedTuple):
@@ -92,10 +103,21 @@ class Engine:
         self._client: DockerClient | None = None
         self._threads = anyio.CapacityLimiter(THREADS)
 
-    async def spawn(self, box: Box) -> Container:
-        """Start a container. Raises LaunchError; then nothing is left of it."""
-        with anyio.CancelScope(shield=True):  # until there is somebody to remove it
-            container = Container(self, await self.call(lambda client: client.containers.create(**_described(box)), box))
+    async def spawn(self, box: Box, beside: Container | None = None) -> Container:
+        """Start a container. Raises LaunchError; then nothing is left of it.
+
+        `beside` is one whose network it shares and that goes with it, also where it could not be started.
+        """
+        if beside is not None:
+            box = replace(box, network=f"container:{beside.id}")
+        try:
+            with anyio.CancelScope(shield=True):  # until there is somebody to remove it
+                made = await self.call(lambda client: client.containers.create(**_described(box)), box)
+                container = Container(self, made, beside)
+        except BaseException:
+            if beside is not None:
+                await beside.aclose()
+            raise
         try:
             await container.begin(box)
         except BaseException:
@@ -131,8 +153,9 @@ class Engine:
 class Container:
     """One started container. Made by `Engine.spawn`; whoever has it must `aclose` it."""
 
-    def __init__(self, engine: Engine, container: Any) -> None:
+    def __init__(self, engine: Engine, container: Any, beside: Container | None = None) -> None:
         self.id = str(container.id)
+        self._beside = beside
         self._engine = engine
         self._container = container
         self._attached: Attached | None = None
@@ -188,10 +211,16 @@ class Container:
         with anyio.CancelScope(shield=True):
             if self._attached is not None:
                 self._attached.close()
-            try:
-                await self._engine.remove(self.id)
-            except LaunchError as exc:
-                logger.error("container %s was not removed: %s", self.id[:12], exc)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._remove)
+                if self._beside is not None:
+                    group.start_soon(self._beside.aclose)
+
+    async def _remove(self) -> None:
+        try:
+            await self._engine.remove(self.id)
+        except LaunchError as exc:
+            logger.error("container %s was not removed: %s", self.id[:12], exc)
 
     @property
     def _open(self) -> Attached:
@@ -214,9 +243,14 @@ def unreachable(environ: Mapping[str, str]) -> str:
     return _failing(environ, lambda client: client.ping())
 
 
-def unready(environ: Mapping[str, str], image: str) -> str:
-    """Why no agent can run in this image; "" where one can. Asks each time."""
-    return _failing(environ, lambda client: client.images.get(image), Box(image, (), {}, "", ()))
+def unready(environ: Mapping[str, str], images: Mapping[str, str]) -> str:
+    """Why no agent can run in these images (by their settings); "" where all are there. Asks each time."""
+    wanted = [Box(image, (), {}, "", (), named_by=setting) for setting, image in images.items()]
+    return next(filter(None, (_failing(environ, partial(_looked_up, box), box) for box in wanted)), "")
+
+
+def _looked_up(box: Box, client: DockerClient) -> object:
+    return client.images.get(box.image)
 
 
 def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object], box: Box | None = None) -> str:
@@ -250,7 +284,7 @@ def _described(box: Box) -> dict[str, Any]:
         "working_dir": box.cwd,
         "user": box.user,
         "labels": dict(box.labels),
-        "mounts": [Mount(path, path, type="bind") for path in box.mounts],
+        "mounts": [_mount(bind) for bind in (*(Bind(path, path, True) for path in box.mounts), *box.binds)],
         "network_mode": box.network,
         "stdin_open": True,
         "init": True,
@@ -266,10 +300,14 @@ def _described(box: Box) -> dict[str, Any]:
     }
 
 
+def _mount(bind: Bind) -> Mount:
+    return Mount(bind.target, bind.source, type="bind", read_only=not bind.writable)
+
+
 def _said(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
     """The line the entry script makes its variables and its command of."""
     exports = [f"{name}={_quoted(value)}" for name, value in env.items()]
-    words = ["export", *exports, ";", "set", "--", *map(_quoted, argv)]
+    words = [*(["export", *exports, ";"] if exports else []), "set", "--", *map(_quoted, argv)]
     return os.fsencode(" ".join(words)) + b"\n"
 
 
@@ -308,8 +346,8 @@ def _explained(url: str, box: Box | None) -> Iterator[None]:
     try:
         yield
     except ImageNotFound as exc:
-        image = box.image if box else ""
-        mend = "Build it (make images), pull it, or choose another: SWITCHBOARD_AGENT_IMAGE."
+        image, setting = (box.image, box.named_by) if box else ("", "")
+        mend = f"Build it (make images), pull it, or choose another: {setting}."
         raise LaunchError(ENOENT, f"The image {image!r} is not on the container engine at {url}. {mend}", "command") from exc
     except APIError as exc:
         raise _refused(url, str(exc.explanation or exc)) from exc

@@ -1,10 +1,10 @@
-"""The relay: inside a sandbox without a network it hands connections on loopback over to a socket of the gateway's.
+"""The relay: inside a sandbox without a network it hands connections on loopback over to sockets of the gateway's.
 
-    python -I -S relay.py SOCKET PORT [COMMAND ...]
+    python -I -S relay.py PORT=SOCKET[,PORT=SOCKET...] [COMMAND ...]
 
 A script of the standard library. With a command it becomes that command as soon as it listens, and a grandchild relays;
-without one it relays itself, as the neighbour of a container does. It decides nothing and holds no secret: whoever is
-inside may as well speak to the socket.
+without one it relays itself, as the neighbour of a container does: it prints a line once it listens, and ends with its
+stdin. It decides nothing and holds no secret: whoever is inside may as well speak to the sockets.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from threading import BoundedSemaphore, Thread
 
@@ -20,18 +21,21 @@ CONNECTIONS = 128
 CHUNK = 64 * 1024
 
 
-def relay(listening: socket.socket, path: str) -> None:
+def relay(ways: list[tuple[socket.socket, str]]) -> None:
+    """For ever."""
+    *others, (listening, path) = ways
+    for way in others:
+        beside(relay, [way])
     free = BoundedSemaphore(CONNECTIONS)
     while free.acquire():
         ours, _ = listening.accept()
-        Thread(target=hand_over, args=(ours, path, free), daemon=True).start()
+        beside(hand_over, ours, path, free)
 
 
 def hand_over(ours: socket.socket, path: str, free: BoundedSemaphore) -> None:
     with ours, socket.socket(socket.AF_UNIX) as theirs, suppress(OSError):
         theirs.connect(path)
-        back = Thread(target=copy, args=(theirs, ours), daemon=True)
-        back.start()
+        back = beside(copy, theirs, ours)
         copy(ours, theirs)
         back.join()
     free.release()
@@ -45,6 +49,20 @@ def copy(source: socket.socket, to: socket.socket) -> None:
     for side, how in ((to, socket.SHUT_WR), (source, socket.SHUT_RD)):
         with suppress(OSError):
             side.shutdown(how)
+
+
+def beside(what: Callable[..., None], *args: object) -> Thread:
+    thread = Thread(target=what, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def neighbour(ways: list[tuple[socket.socket, str]]) -> None:
+    """As long as somebody holds our stdin."""
+    beside(relay, ways)
+    print("listens", flush=True)
+    while os.read(0, CHUNK):
+        pass
 
 
 def become(command: list[str]) -> None:
@@ -64,11 +82,15 @@ def become(command: list[str]) -> None:
 
 
 def main() -> None:
-    path, port, *command = sys.argv[1:]
-    listening = socket.create_server(("127.0.0.1", int(port)), backlog=CONNECTIONS)
+    said, *command = sys.argv[1:]
+    ways = []
+    for port, path in (way.split("=", 1) for way in said.split(",")):
+        ways.append((socket.create_server(("127.0.0.1", int(port)), backlog=CONNECTIONS), path))
     if command:
         become(command)
-    relay(listening, path)
+        relay(ways)
+    else:
+        neighbour(ways)
 
 
 if __name__ == "__main__":

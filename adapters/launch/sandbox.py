@@ -72,7 +72,7 @@ def _relayed(socket: str) -> _Relayed:
     return _Relayed(
         words=("--unshare-net", "--ro-bind", socket, _SOCKET, "--ro-bind", relay.__file__, _RELAY),
         sees=tuple(_outside(Path(sys.base_prefix))),
-        argv=(python, "-I", "-S", _RELAY, _SOCKET, str(RELAY_PORT)),
+        argv=(python, "-I", "-S", _RELAY, f"{RELAY_PORT}={_SOCKET}"),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from a2a.types import a2a_pb2 as pb
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
-from gateway.a2a.translate import STATES, Fold, Json, artifact_id
+from gateway.a2a.translate import STATES, Fold, Json, artifact_id, begins_anew
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound, Unavailable
 from gateway.files.shown import Shown
@@ -145,21 +144,15 @@ def _place(conn: Connection, caller: Caller, task_id: str, seq: int) -> Place:
     row = _row(conn, caller, task_id)
     session, rests = _event.c.session_id == row.session_id, row.state not in ACTIVE
     last = row.snapshot_seq if rests else conn.execute(select(func.max(_event.c.seq)).where(session)).scalar_one()
-    return Place(row.session_id, rests, last, _begun(conn, row.session_id, task_id, seq))
-
-
-def _begun(conn: Connection, session_id: str, task_id: str, seq: int) -> set[str]:
-    """The artifact of the turn that stands at `seq`, if a piece of it does: of this attempt, or one before."""
-    mine = (_event.c.session_id == session_id, _event.c.sub == 0, _event.c.task_id == task_id)
-    query = select(_event.c.seq, _event.c.type, _event.c.turn_id, _event.c.body).order_by(_event.c.seq.desc()).limit(1)
-    query = query.where(*mine, _event.c.type.in_(("chunk", "turn_started")))
-    while (found := conn.execute(query.where(_event.c.seq <= seq)).first()) is not None:
-        if found.type == "chunk":
-            return {artifact_id(found.turn_id)}
-        if json.loads(found.body)["attempt"] == 1:
-            break
-        seq = found.seq - 1
-    return set()
+    near = (session, _event.c.seq <= seq, _event.c.sub == 0, _event.c.task_id == task_id)
+    kinds = _event.c.type.in_(("chunk", "turn_started"))
+    query = select(_event.c.seq, _event.c.type, _event.c.turn_id, _event.c.body).where(*near, kinds)
+    query = query.order_by(_event.c.seq.desc()).limit(1)
+    found = conn.execute(query).first()
+    while found is not None and found.type == "turn_started" and not begins_anew(found.type, found.body):
+        found = conn.execute(query.where(_event.c.seq < found.seq)).first()
+    begun = {artifact_id(found.turn_id)} if found is not None and found.type == "chunk" else set()
+    return Place(row.session_id, rests, last, begun)
 
 
 def _fold(conn: Connection, row: Any, upto: int = 2**62) -> tuple[Fold, Position]:

@@ -49,7 +49,9 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the runtime; K alone takes it from here."),
         click.option("--limit", multiple=True, metavar="NAME=N", help=f"What it may use. Names: {LIMITS}."),
         click.option("--placement", type=click.Choice(PLACEMENTS), help="Where it runs: see specs/placement.md."),
-        click.option("--egress", metavar="all|none|HOST,...", help="What it reaches from a sandbox: see specs/egress.md."),
+        click.option(
+            "--egress", metavar="all|none|HOST,...", help="What it reaches from a sandbox or container: see specs/egress.md."
+        ),
         click.option("--egress-mode", type=click.Choice(["strict", "audit"]), help="Refuse other hosts, or only log them."),
         click.option("--public/--private", default=None, help="Open to everybody, or only to callers who sign in."),
     )

@@ -202,7 +202,10 @@ async def _containers(owner: Owner) -> Check:
     """Required where an agent is to run in one; else advice."""
     agents = await owner.database.read(repo.listing)
     inside = [agent.name for agent in agents if agent.makeup.placement == "docker"]
-    reason = await anyio.to_thread.run_sync(container.unready, owner.environ, owner.settings.agent_image)
+    images = {"SWITCHBOARD_AGENT_IMAGE": owner.settings.agent_image}
+    if any(agent.makeup.placement == "docker" and agent.makeup.filtered for agent in agents):
+        images["SWITCHBOARD_SIDECAR_IMAGE"] = owner.settings.sidecar_image
+    reason = await anyio.to_thread.run_sync(container.unready, owner.environ, images)
     result = reason or f"the engine answers and has the image; {len(inside)} of {len(agents)} agents run inside"
     fix = "Install a container engine and build the image (make images)."
     return Check("containers", not reason, result, fix, required=bool(inside))

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from gateway.turns.journals import CACHES, PARTS, replace
+from gateway.turns.copies import CACHES, PARTS
+from gateway.turns.journals import replace
 
 
 def pack(place: Path, out: BinaryIO) -> None:

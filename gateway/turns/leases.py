@@ -37,6 +37,20 @@ _HELD = select(_turn.c.id, _turn.c.session_id, _turn.c.fence, _turn.c.owner, _tu
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What the attempts of a turn before this one have used of its limits."""
+
+    seconds: float = 0.0
+    tools: int = 0
+    bytes: int = 0  # of text and artifacts
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+NOTHING = Used()
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A turn this worker holds, under a fence."""
 
@@ -50,6 +64,7 @@ class Claimed:
     native: dict[str, Any]
     limits: dict[str, Any] = field(default_factory=dict)  # the session's own
     spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
+    used: Used = NOTHING
 
     @property
     def begun(self) -> bool:
@@ -91,7 +106,8 @@ def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
 def begin(conn: Connection, turn: Claimed, first: Sequence[Entry]) -> Batch:
     """Write the first events of an attempt. Once this is committed its process may start."""
     batch = append(conn, turn.session_id, first, turn.fence)
-    conn.execute(_SET, {"key": turn.id, "attempt": turn.attempt, "started_at": now_us()})
+    started = {} if turn.begun else {"started_at": now_us()}
+    conn.execute(_SET, {"key": turn.id, "attempt": turn.attempt, **started})
     return batch
 
 

@@ -20,7 +20,7 @@ from gateway.turns.spec import AgentSpec
 Json = dict[str, Any]
 
 _TOLD = {
-    "restored": "The journal was restored from the shared directory.",
+    "restored": "The journal was restored from its shared copy.",
     "lost": "The journal is not on this machine, and there is no copy of it.",
 }
 

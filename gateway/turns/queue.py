@@ -330,9 +330,9 @@ def asked_to_stop(conn: Connection, turn: Claimed) -> bool:
 
 
 def closing(conn: Connection, turn: Claimed, why: str, category: ErrorCategory) -> list[Event]:
-    """What is due to a turn that died: its open tools closed, and for its owner what happened."""
+    """What is due to a turn that died: its open tools closed, and for its owner what happened, if there is a `why`."""
     closed = [ev.tool_result(call_id, "", is_error=True) for call_id in open_calls(conn, turn)]
-    return [*closed, ev.error_detail(category, why)]
+    return [*closed, ev.error_detail(category, why)] if why else closed
 
 
 def end_abandoned(

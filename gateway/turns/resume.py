@@ -1,28 +1,33 @@
 """A turn that is begun again, after its process or its worker died in the middle of it.
 
-It is the same turn, in the same journal, and what was told stays. A prompt is never given twice once a tool has started:
-then the runtime is told to go on, in its own session; one whose session is not known is told what was said and done so
-far. Where there was nothing but text the prompt is given again, and the text of the new attempt follows that of the old.
+It is the same turn, in the same journal. A prompt is never given twice once a tool has started: then the runtime is told
+to go on, in its own session; one whose session is not known is told what was said and done so far. Where there was
+nothing but text the prompt is given again (`anew`), and the text of the new attempt replaces that of the old.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, exists, func, literal_column, select
 
 from adapters import events as ev
 from adapters.events import Event
 from adapters.profile import Mode
+from gateway.clock import now_us
 from gateway.log.models import EventRow, Turn
 from gateway.turns.asked import Asked
 from gateway.turns.journals import LOST
-from gateway.turns.leases import Claimed
+from gateway.turns.leases import Claimed, Used
+from gateway.turns.limits import size_of
 
 GO_ON = "The work was interrupted. Go on where you stopped."
-PAUSE_SECONDS = 1.0  # before the second attempt; doubled before each other one
+LONGEST_PAUSE = 60.0  # seconds
 
 _event, _turn = EventRow.__table__.c, Turn.__table__.c  # type: ignore[attr-defined]
+_COUNTED = ("tool_start", "chunk", "artifact", "usage")
 
 
 def interrupted() -> Event:
@@ -30,22 +35,31 @@ def interrupted() -> Event:
     return ev.status("The work was interrupted and goes on.")
 
 
+def started(turn: Claimed, asked: Asked) -> Event:
+    """The first event of an attempt."""
+    body: dict[str, Any] = {"turn": turn.id, "attempt": turn.attempt}
+    if turn.begun and not asked.goes_on:
+        body["anew"] = True
+    return Event("turn_started", "progress", body, "system")
+
+
 def may_go_on(turn: Claimed, mode: Mode, attempts: int) -> bool:
     """Whether the attempt of a turn that would be its next is allowed."""
     return mode.capabilities.resume and turn.attempt <= attempts
 
 
-def pause(attempt: int) -> float:
-    """Seconds before an attempt after a crash."""
-    return float(PAUSE_SECONDS * 2 ** (attempt - 2))
+def pause(died: int, first: float) -> float:
+    """Seconds after the attempt of that number has crashed."""
+    return min(LONGEST_PAUSE, float(first * 2 ** (died - 1)))
 
 
 def continued(conn: Connection, turn: Claimed, asked: Asked, runtime: str) -> tuple[Claimed, Asked]:
     """A turn and what it is asked, as its next attempt shall begin."""
     if not turn.begun:
         return turn, asked
+    turn = replace(turn, used=_used(conn, turn))
     mine = turn.native.get(runtime) or {}
-    if not _used_tools(conn, turn):
+    if not turn.used.tools:
         return (turn if _has_spoken_before(conn, turn) else _without(turn, runtime)), asked
     going_on = replace(asked, prompt=GO_ON, parts=({"text": GO_ON},), references=(), goes_on=True)
     if mine.get("native_session"):
@@ -53,15 +67,29 @@ def continued(conn: Connection, turn: Claimed, asked: Asked, runtime: str) -> tu
     return replace(turn, native={**turn.native, LOST: True}), going_on
 
 
-def _used_tools(conn: Connection, turn: Claimed) -> bool:
-    mine = (_event.session_id == turn.session_id, _event.turn_id == turn.id, _event.type == "tool_start")
-    return bool(conn.execute(select(exists().where(*mine))).scalar())
+def _used(conn: Connection, turn: Claimed) -> Used:
+    """What a turn's attempts so far have used, as its log has it. Its own events lie after its message."""
+    message = (_event.turn_id == turn.id, _event.type == literal_column("'message'"))  # a literal, for the partial index
+    first = conn.execute(select(func.min(_event.seq)).where(*message)).scalar() or 0
+    mine = (_event.session_id == turn.session_id, _event.seq >= first, _event.turn_id == turn.id)
+    tools, bytes, tokens, cost = 0, 0, 0, 0.0
+    for type, text in conn.execute(select(_event.type, _event.body).where(*mine, _event.type.in_(_COUNTED))):
+        body = json.loads(text)
+        if type == "tool_start":
+            tools += 1
+        elif type == "usage":
+            tokens += (body.get("input_tokens") or 0) + (body.get("output_tokens") or 0)
+            cost += body.get("cost_usd") or 0
+        else:
+            bytes += size_of(type, body)
+    began: int | None = conn.execute(select(_turn.started_at).where(_turn.id == turn.id)).scalar()
+    return Used(max(0.0, (now_us() - began) / 1e6) if began else 0.0, tools, bytes, tokens, cost)
 
 
 def _has_spoken_before(conn: Connection, turn: Claimed) -> bool:
     """Whether an earlier turn of the session has begun: then the runtime's session is older than this turn."""
     earlier = (_turn.session_id == turn.session_id, _turn.id != turn.id, _turn.attempt > 0)
-    return conn.execute(select(func.count()).where(*earlier)).scalar_one() > 0
+    return bool(conn.execute(select(exists().where(*earlier))).scalar())
 
 
 def _without(turn: Claimed, runtime: str) -> Claimed:

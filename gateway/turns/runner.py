@@ -64,7 +64,7 @@ class Runner:
         memory: Memory,
     ) -> None:
         turn, asked = begun.turn, begun.asked
-        self.turn, self.spec, self.profile, self.notices = turn, spec, profile, begun.notices
+        self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -77,13 +77,14 @@ class Runner:
         self.cause: Cause = "exited"
         self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
-        self._meter = Meter(spec.limits, turn.spent)
+        self._meter = Meter(spec.limits, turn.spent, turn.used)
         self.events = 0
         self._pending = Pending[Event]()
         self._stdin = Pending[bytes]()
         self.given: set[str] = set()  # ids of the messages `steer` was called with
         self._messages: deque[tuple[str, str]] = deque()  # (id, text) of those the runtime could not be given yet
         self._conversation = anyio.CancelScope()
+        self._asked_to_stop = anyio.Event()
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
         self._outbox = Outbox(self.place, store, settings)
@@ -103,7 +104,7 @@ class Runner:
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
             await self._store(self._release)
-        self._report(last[-1], began)
+        self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
         return goes_on
 
     def _may_go_on(self, last: list[Event]) -> bool:
@@ -117,8 +118,14 @@ class Runner:
         leases.release(conn, self.turn)
         return ()
 
+    async def rest(self, seconds: float) -> None:
+        """The pause after an attempt, which ends at once when the turn is asked to stop."""
+        with anyio.move_on_after(seconds):
+            await self._asked_to_stop.wait()
+
     def cancel(self) -> None:
         """Ask the runtime to stop; it is made to stop if it does not within `stop_seconds`."""
+        self._asked_to_stop.set()
         if self.cause != "exited":
             return
         self.cause = "canceled"
@@ -190,7 +197,7 @@ class Runner:
 
     async def _begin(self) -> None:
         """Nothing runs before the log says so: a turn whose worker is lost before can simply be queued again."""
-        started = Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system")
+        started = resume.started(self.turn, self.asked)
         runtime = ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}")
         first = entries([started, runtime, *self.notices], task_id=self.turn.task_id, turn_id=self.turn.id)
         self.events += len(first)
@@ -294,7 +301,7 @@ class Runner:
         self._conversation.cancel()
 
     async def _watch_time(self) -> Cause:
-        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds)
+        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds
         silence = self._limit("stall_seconds", self.settings.stall_seconds)
         while True:
             now = time.monotonic()
@@ -376,7 +383,7 @@ class Runner:
             else:
                 return
 
-    def _report(self, done: Event, began: float) -> None:
+    def _report(self, status: str, done: Event, began: float) -> None:
         error = done.body["error"] or {}
         log_.info(
             "turn",
@@ -385,7 +392,7 @@ class Runner:
             turn=self.turn.id,
             attempt=self.turn.attempt,
             runtime=self.spec.runtime,
-            status=done.body["yield_reason"],
+            status=status,
             error=error.get("category"),
             incident=error.get("incident"),
             events=self.events,

@@ -19,6 +19,7 @@ from adapters.launch import sandbox
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
 from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
+from adapters.launch.sidecar import sidecar
 from adapters.profile import Launch
 from gateway.db.engine import Database
 from gateway.errors import SwitchboardError
@@ -49,9 +50,9 @@ class Starter:
         self._containers.close()
 
     async def spawn(self, launch: Launch, place: Place, placement: str, turn: str, egress: Path | None = None) -> Started:
-        """Write the runtime's files and start it; `egress` is its sandbox's only way out. Raises LaunchError, OSError."""
+        """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError."""
         if placement == "docker":
-            return await self._contained(launch, place, turn)
+            return await self._contained(launch, place, turn, egress)
         env = child_env(str(place.home), launch.env)
 
         def prepare() -> list[str]:
@@ -61,7 +62,7 @@ class Starter:
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
 
-    async def _contained(self, launch: Launch, place: Place, turn: str) -> Container:
+    async def _contained(self, launch: Launch, place: Place, turn: str, egress: Path | None) -> Container:
         uid, gid = (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
 
         def prepare() -> None:
@@ -79,13 +80,21 @@ class Starter:
             env=env,
             cwd=str(place.work),
             mounts=(str(place.home), str(place.work)),
-            labels={INSTALLATION: self._installation, WORKER: self._worker, TURN: turn},
+            labels=self._labels(turn),
             user=f"{uid}:{gid}",
             network=self._settings.container_network,
             memory_mb=self._settings.container_memory_mb,
             pids=self._settings.container_pids,
         )
-        return await self._containers.spawn(box)
+        side = None if egress is None else await self._sidecar(egress, box)
+        return await self._containers.spawn(box, side)
+
+    async def _sidecar(self, egress: Path, box: Box) -> Container:
+        image, ways = self._settings.sidecar_image, {sandbox.RELAY_PORT: egress}
+        return await sidecar(self._containers, ways=ways, image=image, user=box.user, labels=box.labels)
+
+    def _labels(self, turn: str) -> dict[str, str]:
+        return {INSTALLATION: self._installation, WORKER: self._worker, TURN: turn}
 
     # -- the sweep
 

@@ -75,7 +75,8 @@ class Worker:
         self.store, self.gates = store, gates
         self.name = new_id("wrk")
         self.starter = Starter(log.database, settings, self.name)
-        self.memory = Memory(log, Journals(settings.sessions_dir.resolve(), settings.journals_dir))
+        journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
+        self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
         self._dead: set[str] = set()  # who seemed to be at the last look
@@ -312,11 +313,17 @@ class Worker:
         held.runner = await self._runner(held.turn)
         self._asked.set()
         while await held.runner.run():
-            await anyio.sleep(resume.pause(held.runner.turn.attempt + 1))
+            held.turn = held.runner.turn
+            await held.runner.rest(resume.pause(held.turn.attempt, self.settings.turn_backoff_seconds))
             following = await self.log.database.write(lambda conn: leases.again(conn, held.turn))
-            held.runner = await self._runner(following)
-            held.turn = following
+            if await self._asked_to_stop(following):
+                await self._abandon(following, "")
+                break
+            held.runner, held.turn = await self._runner(following), following
             self._asked.set()
+
+    async def _asked_to_stop(self, turn: Claimed) -> bool:
+        return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))
 
     async def _runner(self, turn: Claimed) -> Runner:
         """A database that is away for a while costs a turn nothing; when the lease is lost meanwhile this is cancelled."""
@@ -358,12 +365,13 @@ class Worker:
     async def _part(self, held: _Held) -> None:
         """This worker stops: a turn that has not begun, or may go on, is left to others; any other is ended."""
         with anyio.move_on_after(PARTING_SECONDS + self.settings.stop_seconds):
-            begun = held.turn.begun or (held.runner is not None and held.runner.has_begun)
+            runs = held.runner is not None and held.runner.has_begun
+            begun = held.turn.begun or runs
             if held.runner is not None:
                 await held.runner.stop()
             if not begun:
                 await self._hand_back(held.turn)
-            elif await self._goes_on(replace(held.turn, attempt=held.turn.attempt + 1)):
+            elif await self._goes_on(replace(held.turn, attempt=held.turn.attempt + runs)):
                 await self._insist(self.log.database.write, lambda conn: leases.let_go(conn, held.turn))
             else:
                 await self._abandon(held.turn, STOPPED)

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from tests.crash.cutting import LEGS, Cutting, frames, results, told
 from tests.crash.found import Found
-from tests.support import Born, exec_gateway, gateway_process
+from tests.support import Born, python, gateway_process
 
 AT_ONCE = 8
 PROMPTS = (
@@ -26,7 +26,7 @@ RESTING = ("completed", "failed", "canceled", "rejected")
 
 
 async def cut_streams(
-    folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = exec_gateway, latest_kill: float = 2.0
+    folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = python, latest_kill: float = 2.0
 ) -> None:
     """`found.rounds` streams, some at once, while the gateway is killed every now and then."""
     with gateway_process(folder, env, born) as gateway:

@@ -17,7 +17,7 @@ import httpx2
 import psutil
 
 from tests.crash.witness import AGENT
-from tests.support import Born, Client, GatewayProcess, exec_gateway
+from tests.support import Born, Client, GatewayProcess, python
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds, for anything that was accepted to come to its end on a machine that does much else
@@ -89,7 +89,7 @@ class Gateways:
 
 @asynccontextmanager
 async def gateways(
-    folder: Path, rng: random.Random, count: int = 1, env: Mapping[str, str] | None = None, born: Born = exec_gateway
+    folder: Path, rng: random.Random, count: int = 1, env: Mapping[str, str] | None = None, born: Born = python
 ) -> AsyncIterator[Gateways]:
     """They are up, and know an agent and a caller."""
     all = Gateways([GatewayProcess(folder, env or {}, born=born) for _ in range(count)], rng)

@@ -13,7 +13,7 @@ from tests.crash.found import Found
 from tests.crash.witness import calling
 from tests.gateway.deliver.receivers import Receiver, receiving
 from tests.gateway.sessions.api import Api
-from tests.support import Born, GatewayProcess, Json, exec_gateway, gateway_process
+from tests.support import Born, GatewayProcess, Json, python, gateway_process
 
 LATEST_KILL = 0.6  # seconds after the sessions began
 SESSIONS = 4
@@ -27,9 +27,7 @@ ENV = {
 }
 
 
-async def kill_by_turns(
-    folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = exec_gateway
-) -> None:
+async def kill_by_turns(folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = python) -> None:
     with gateway_process(folder, {**ENV, **env}, born) as gateway:
         while found.done < found.rounds:
             with receiving() as receiver:

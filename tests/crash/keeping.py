@@ -15,7 +15,7 @@ from gateway.log.models import EventRow, Session
 from gateway.retention.models import Archived
 from tests.crash.found import Found
 from tests.crash.witness import calling
-from tests.support import Born, Client, GatewayProcess, database_url, exec_gateway, gateway_process
+from tests.support import Born, Client, GatewayProcess, database_url, python, gateway_process
 
 SESSIONS = 10
 WORK_AGAIN = 4  # rounds that kill one and the same lot of closed sessions' archiving
@@ -26,9 +26,7 @@ _session, _archive = Session.__table__.c, Archived.__table__.c  # type: ignore[a
 _event = EventRow.__table__.c  # type: ignore[attr-defined]
 
 
-async def kill_keepers(
-    folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = exec_gateway
-) -> None:
+async def kill_keepers(folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = python) -> None:
     logs: dict[str, list[bytes]] = {}
     with gateway_process(folder, env, born) as gateway:
         while found.next():

@@ -18,7 +18,7 @@ from tests.crash.callers import Caller, check_all
 from tests.crash.found import Found
 from tests.crash.gateways import Gateways, below, gateways, left_of
 from tests.crash.witness import turns_processes, wait_for_deaths
-from tests.support import Born, GatewayProcess, exec_gateway
+from tests.support import Born, GatewayProcess, python
 
 CALLERS = 4
 LATEST_KILL = 0.8  # seconds after a gateway answers
@@ -28,9 +28,7 @@ HOWS = ("working", "at once", "starting", "stopping")
 ODDS = (60, 10, 15, 15)
 
 
-async def kill(
-    folder: Path, found: Found, rng: random.Random, count: int, env: Mapping[str, str], born: Born = exec_gateway
-) -> None:
+async def kill(folder: Path, found: Found, rng: random.Random, count: int, env: Mapping[str, str], born: Born = python) -> None:
     """`found.rounds` kills of one of `count` gateways under load; then nothing is lost, doubled, out of order or stuck."""
     logs: dict[str, tuple[int, str]] = {}
     enough = anyio.Event()
@@ -71,9 +69,7 @@ async def kill_one(all: Gateways, victim: GatewayProcess, rng: random.Random, fo
     await all.start(victim)
 
 
-async def births(
-    folder: Path, found: Found, rng: random.Random, database: Callable[[Path], str], born: Born = exec_gateway
-) -> None:
+async def births(folder: Path, found: Found, rng: random.Random, database: Callable[[Path], str], born: Born = python) -> None:
     """New databases, none of which has a table yet: `database` makes one and tells its URL."""
     while found.next():
         home = folder / f"birth{found.done}"

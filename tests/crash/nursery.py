@@ -75,7 +75,8 @@ class Nursery:
 
     def __call__(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Forked:
         """`python -m gateway` with these arguments, in this environment."""
-        asked = json.dumps({"argv": list(argv), "env": dict(env), "log": str(log)}).encode()
+        assert list(argv[:2]) == ["-m", "gateway"]
+        asked = json.dumps({"argv": list(argv[2:]), "env": dict(env), "log": str(log)}).encode()
         self._lifeline.sendall(len(asked).to_bytes(4) + asked)
         child = Forked(int.from_bytes(_exactly(self._lifeline, 4)))
         self._lifeline.sendall(b"!")  # it is held: whenever it dies now, its number is not another's

@@ -23,7 +23,7 @@ from tests.crash.found import Found
 from tests.crash.gateways import PATIENCE, Gateways, gateways
 from tests.crash.witness import AGENT, wait_for_deaths
 from tests.postgres import PostgresServer
-from tests.support import Born, GatewayProcess, Json, exec_gateway, free_port, message
+from tests.support import Born, GatewayProcess, Json, python, free_port, message
 
 GATEWAYS, CALLERS = 2, 4
 LEASE = 3.0
@@ -31,7 +31,7 @@ SHORT, LONG = 1.0, LEASE + 1.5  # seconds the server is away; every fifth time l
 HOWS = (signal.SIGKILL, signal.SIGQUIT)  # of the postmaster: no word to anybody; or an immediate shutdown
 
 
-async def outages(folder: Path, found: Found, rng: random.Random, server: PostgresServer, born: Born = exec_gateway) -> None:
+async def outages(folder: Path, found: Found, rng: random.Random, server: PostgresServer, born: Born = python) -> None:
     logs: dict[str, tuple[int, str]] = {}
     enough = anyio.Event()
     ports = {"SWITCHBOARD_GRPC_PORT": "0", "SWITCHBOARD_LEASE_SECONDS": str(LEASE)}

@@ -21,7 +21,7 @@ import psutil
 from tests.crash.found import Found
 from tests.crash.gateways import left_of
 from tests.crash.witness import check_log
-from tests.support import Born, Client, GatewayProcess, Json, WorkerProcess, exec_gateway, gateway_process
+from tests.support import Born, Client, GatewayProcess, Json, WorkerProcess, python, gateway_process
 
 LEASE = 5.0  # above the time after which PostgreSQL throws out who stands still in a transaction
 PROMPTS = ("N=20 SLEEPTOOL=600", "N=100000 D=2000", "N=5 ORPHAN SLEEPTOOL=600", "N=50 D=100 HANG")
@@ -29,7 +29,7 @@ AGENT = "mine"
 PATIENCE = 25.0  # seconds on a machine that does much else
 
 
-async def take_over(folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = exec_gateway) -> None:
+async def take_over(folder: Path, found: Found, rng: random.Random, env: Mapping[str, str], born: Born = python) -> None:
     """`found.rounds` times, kill and stop by turns; `found.seconds` tells how long it took until the next attempt began."""
     sqlite = "SWITCHBOARD_DATABASE_URL" not in {**os.environ, **env}
     env = {**env, "SWITCHBOARD_LEASE_SECONDS": str(LEASE), "SWITCHBOARD_TURN_ATTEMPTS": "3"}

@@ -68,8 +68,9 @@ async def _agents(stage: Stage) -> None:
             await client.owner("agent.create", name=leg.agent, **made, env=leg.env(stage.model.url))
             for name, placement in ((leg.boxed, "sandboxed"), (leg.contained, "docker")):
                 await client.owner("agent.create", name=name, **made, env=leg.env(stage.model.url), placement=placement)
-            way = {"placement": "sandboxed", "egress": ["allowed.example"]}
-            await client.owner("agent.create", name=leg.gated, **made, **way, env=leg.env(stage.model.url))
+            for name, placement in ((leg.gated, "sandboxed"), (leg.walled, "docker")):
+                way = {"placement": placement, "egress": ["allowed.example"]}
+                await client.owner("agent.create", name=name, **made, **way, env=leg.env(stage.model.url))
             await client.owner("agent.create", name=f"{leg.agent}-keyless", **made, env=leg.env(stage.model.url, key=False))
 
 

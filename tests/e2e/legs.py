@@ -43,6 +43,11 @@ class Leg:
         """The same agent, in a sandbox without a network."""
         return f"{self.agent}-gated"
 
+    @property
+    def walled(self) -> str:
+        """The same agent, in a container without a network."""
+        return f"{self.agent}-walled"
+
     def env(self, url: str, *, key: bool = True) -> dict[str, str]:
         return {self.url_env: url + self.url_path} | ({self.key_env: KEY} if key else {})
 

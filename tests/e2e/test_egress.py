@@ -1,4 +1,7 @@
-"""The four CLIs in sandboxes without a network: the same turns, their model by way of the gateway, which adds the key."""
+"""The four CLIs in sandboxes and in containers without a network: the same turns, their model by way of the gateway.
+
+The gateway adds the key.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,31 @@ LOOK = (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _sandbox() -> None:
-    needs.a_sandbox()
+@pytest.fixture(params=["sandboxed", "docker"])
+def inside(request: pytest.FixtureRequest, leg: Leg) -> str:
+    """The agent's name."""
+    if request.param == "sandboxed":
+        needs.a_sandbox()
+        return leg.gated
+    needs.an_engine()
+    needs.an_engine("gateway")
+    return leg.walled
 
 
 @pytest.mark.parametrize("scenario", ["SCN-text", "SCN-tool"])
-async def test_a_way_through_the_gateway_shows_to_no_caller(stage: Stage, leg: Leg, scenario: str) -> None:
-    """[SBX-2]"""
+async def test_a_way_through_the_gateway_shows_to_no_caller(stage: Stage, leg: Leg, inside: str, scenario: str) -> None:
+    """[SBX-2] [BOX-3]"""
     outside = await stage.play(leg, scenario)
     async with stage.client() as client:
-        inside = await stage.say(client, leg.gated, scenario)
-    assert lines(inside) == lines(outside)
+        played = await stage.say(client, inside, scenario)
+    assert lines(played) == lines(outside)
 
 
-async def test_a_tool_finds_no_key_and_reaches_no_host_that_is_not_named(stage: Stage, leg: Leg) -> None:
+async def test_a_tool_finds_no_key_and_reaches_no_host_that_is_not_named(stage: Stage, inside: str) -> None:
     """[EGR-1] [EGR-2] [EGR-4]"""
     marker = await stage.model.learn("SCN-look", {"tool": "shell", "command": LOOK})
     async with stage.client() as client:
-        played = await stage.say(client, leg.gated, marker)
+        played = await stage.say(client, inside, marker)
         events = await client.events(played.context_id)
     [result] = [data["output"] for data in played.calls if data["type"] == "tool_result"]
     assert result.split("\n") == ["0", "403", "The host denied.example may not be reached from here.", "no way"]

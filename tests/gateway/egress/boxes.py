@@ -1,4 +1,7 @@
-"""A sandbox without a network and its gate, for scripts that try things from inside; names lead to loopback alone."""
+"""A sandbox or a container without a network and its gate, for scripts that try things from inside.
+
+Names lead to loopback alone.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from typing import Any
 import anyio
 
 from adapters.events import Event
+from adapters.launch import container as launch
 from adapters.launch import sandbox
+from adapters.launch.container import INSTALLATION, TURN, Container, Engine
 from adapters.launch.home import child_env
 from adapters.launch.process import Process, Warden
+from adapters.launch.sandbox import RELAY_PORT
+from adapters.launch.sidecar import sidecar
 from adapters.profile import Profile
 from adapters.runtimes.rehearsal.profile import PROFILE as REHEARSAL
 from gateway.deliver.guard import Guard
@@ -73,7 +80,7 @@ class Box:
     def notices(self) -> list[str]:
         return [event.body["text"].split(". ")[0] for event in self.told]
 
-    async def started(self, script: str, *args: object) -> Process:
+    async def started(self, script: str, *args: object) -> Process | Container:
         """A Python script inside."""
         dirs = {"home": str(self.folder / "home"), "work": str(self.folder / "work")}
         env = child_env(dirs["home"], self.gate.env)
@@ -94,10 +101,28 @@ class Box:
         return printed
 
 
+@dataclass
+class ContainerBox(Box):
+    image: str = ""
+    engine: Engine = field(default_factory=lambda: Engine(os.environ))
+
+    async def started(self, script: str, *args: object) -> Container:
+        home, work = (str(self.folder / name) for name in ("home", "work"))
+        labels, user = {INSTALLATION: str(self.folder), TURN: "trn_1"}, "10001:10001"
+        ways = {RELAY_PORT: self.gate.socket}
+        side = await sidecar(self.engine, ways=ways, image=self.image, user=user, labels=labels)
+        env = child_env(home, self.gate.env)
+        del env["PATH"]
+        argv = ["python3", "-I", "-c", PRELUDE + script, *map(str, args)]
+        box = launch.Box(self.image, argv, env, work, (home, work), labels, user)
+        return await self.engine.spawn(box, side)
+
+
 @asynccontextmanager
 async def boxed(
     folder: Path,
     *allowed: str,
+    image: str = "",
     strict: bool = True,
     private: str = "127.0.0.0/8",
     profile: Profile = REHEARSAL,
@@ -105,15 +130,23 @@ async def boxed(
     env: Mapping[str, str] = {},
     **more: Any,
 ) -> AsyncIterator[Box]:
-    """A sandbox that may reach `allowed`; addresses in `private` count as the operator's own exceptions."""
+    """A sandbox, or a container of `image`, that may reach `allowed`.
+
+    Addresses in `private` count as the operator's own exceptions.
+    """
     for name in ("home", "work"):
         (folder / name).mkdir(parents=True)
+        (folder / name).chmod(0o777)
     gates = Gates(Guard.allowing(private, resolve, "SWITCHBOARD_EGRESS_PRIVATE_HOSTS"), **more)
     way = Way(Policy(tuple(map(hosts.parse, allowed)), strict=strict), profile, provider, env, folder)
     told: list[Event] = []
     warden = Warden()
     try:
         async with gates.opened(way, told.extend, agent="mailer", session="ses_1", turn="trn_1") as gate:
-            yield Box(gate, warden, folder, told)
+            box = ContainerBox(gate, warden, folder, told, image) if image else Box(gate, warden, folder, told)
+            yield box
+            if isinstance(box, ContainerBox):
+                assert await box.engine.labelled(str(folder)) == []
+                box.engine.close()
     finally:
         await warden.aclose()

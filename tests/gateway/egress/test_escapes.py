@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -16,45 +13,54 @@ from tests.gateway.deliver.receivers import Receiver
 from tests.gateway.egress.boxes import boxed
 
 DENIED, BAD = "HTTP/1.1 403 ", "HTTP/1.1 400 "
+ATTEMPTS = {  # what is tried from inside, and how it ends
+    "host": ('connect(socket.AF_INET, ("127.0.0.1", {tcp}))', "ECONNREFUSED"),
+    "host-v6": ('connect(socket.AF_INET6, ("::1", {six}))', "ECONNREFUSED"),
+    "abstract": ('connect(socket.AF_UNIX, "\\0{abstract}")', "ECONNREFUSED"),
+    "metadata": ('connect(socket.AF_INET, ("169.254.169.254", 80))', "ENETUNREACH"),
+    "private": ('connect(socket.AF_INET, ("10.0.0.1", 80))', "ENETUNREACH"),
+    "v6": ('connect(socket.AF_INET6, ("2001:db8::1", 80))', "ENETUNREACH"),
+    "dns": ('connect(socket.AF_INET, ("192.0.2.53", 53), socket.SOCK_DGRAM)', "ENETUNREACH"),
+    "resolver": ('socket.getaddrinfo("allowed.example", 80)', "gaierror"),
+    "raw": ("socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)", "EPERM"),
+    "packet": ("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)", "EPERM"),
+}
+REQUESTS = [  # what the proxy is asked, and how its answer begins
+    ("GET http://allowed.example:{port}/ok HTTP/1.1\nHost: allowed.example", "HTTP/1.1 204 "),
+    ("GET http://ALLOWED.Example.:{port}/ok HTTP/1.1\nHost: x", "HTTP/1.1 204 "),
+    ("GET http://a.wild.example:{port}/ok HTTP/1.1\nHost: x", "HTTP/1.1 204 "),
+    ("GET http://wild.example:{port}/ok HTTP/1.1\nHost: x", DENIED),
+    ("GET http://notwild.example:{port}/ok HTTP/1.1\nHost: x", DENIED),
+    ("GET http://denied.example:{port}/ok HTTP/1.1\nHost: allowed.example:{port}", DENIED),
+    ("GET /ok HTTP/1.1\nHost: allowed.example:{port}", BAD),
+    ("GET http://allowed.example@denied.example:{port}/ok HTTP/1.1\nHost: x", BAD),
+    ("GET http://denied.example#@allowed.example:{port}/ok HTTP/1.1\nHost: x", BAD),
+    ("GET http://denied.example\\@allowed.example:{port}/ok HTTP/1.1\nHost: x", BAD),
+    ("GET https://allowed.example:{port}/ok HTTP/1.1\nHost: x", BAD),
+    ("GET http://allowed.example/ok HTTP/1.1\nHost: x", DENIED),
+    ("GET http://allowed.example:22/ok HTTP/1.1\nHost: x", DENIED),
+    ("GET http://allowed.example:99999/ok HTTP/1.1\nHost: x", BAD),
+    ("GET http://127.0.0.1:{port}/ok HTTP/1.1\nHost: allowed.example", DENIED),
+    ("GET http://allowed.example:{port}/ok HTTP/1.1\nHost: a\nHost: b", BAD),
+    ("GET http://metadata.example/latest/meta-data HTTP/1.1\nHost: x", DENIED),
+    ("GET http://both.example/ HTTP/1.1\nHost: x", DENIED),
+    ("GET http://nowhere.example/ HTTP/1.1\nHost: x", DENIED),
+    ("CONNECT allowed.example:22 HTTP/1.1\nHost: x", DENIED),
+    ("CONNECT denied.example:443 HTTP/1.1\nHost: allowed.example:{port}", DENIED),
+    ("CONNECT 127.0.0.1:{port} HTTP/1.1\nHost: allowed.example", DENIED),
+    ("CONNECT 2130706433:{port} HTTP/1.1\nHost: x", DENIED),
+    ("CONNECT [::1]:{port} HTTP/1.1\nHost: x", DENIED),
+    ("CONNECT allowed.example HTTP/1.1\nHost: x", BAD),
+    ("CONNECT user@allowed.example:{port} HTTP/1.1\nHost: x", BAD),
+    ("CONNECT metadata.example:443 HTTP/1.1\nHost: x", DENIED),
+    ("GET /-/model/v1 HTTP/1.1\nHost: x", BAD),
+    ("nonsense", BAD),
+    ("GET http://allowed.example:{port}/ok HTTP/1.1\nX: {long}", "HTTP/1.1 4"),
+]
+HOSTS = ("allowed.example:{port}", "*.wild.example:{port}", "metadata.example", "both.example", "nowhere.example")
 
 
-@pytest.fixture
-def services() -> Iterator[dict[str, object]]:
-    """What listens on this machine, on its own loopback: TCP, UDP, IPv6 and an abstract socket."""
-    kinds = {"tcp": (socket.AF_INET, "127.0.0.1"), "six": (socket.AF_INET6, "::1")}
-    opened = {name: socket.create_server((at, 0), family=family) for name, (family, at) in kinds.items()}
-    abstract = f"test-{secrets.token_hex(8)}"
-    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        listening.bind("\0" + abstract)
-        listening.listen()
-        udp.bind(("127.0.0.1", 0))
-        udp.settimeout(0)
-        yield {name: server.getsockname()[1] for name, server in opened.items()} | {
-            "abstract": abstract,
-            "udp": udp.getsockname()[1],
-        }
-        with pytest.raises(BlockingIOError):
-            udp.recv(1)
-    for server in opened.values():
-        server.close()
-
-
-@pytest.mark.parametrize(
-    ("attempt", "answer"),
-    [
-        ('connect(socket.AF_INET, ("127.0.0.1", {tcp}))', "ECONNREFUSED"),
-        ('connect(socket.AF_INET6, ("::1", {six}))', "ECONNREFUSED"),
-        ('connect(socket.AF_UNIX, "\\0{abstract}")', "ECONNREFUSED"),
-        ('connect(socket.AF_INET, ("169.254.169.254", 80))', "ENETUNREACH"),
-        ('connect(socket.AF_INET, ("10.0.0.1", 80))', "ENETUNREACH"),
-        ('connect(socket.AF_INET6, ("2001:db8::1", 80))', "ENETUNREACH"),
-        ('connect(socket.AF_INET, ("192.0.2.53", 53), socket.SOCK_DGRAM)', "ENETUNREACH"),
-        ('socket.getaddrinfo("allowed.example", 80)', "gaierror"),
-        ("socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)", "EPERM"),
-        ("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)", "EPERM"),
-    ],
-    ids=["host", "host-v6", "abstract", "metadata", "private", "v6", "dns", "resolver", "raw", "packet"],
-)
+@pytest.mark.parametrize(("attempt", "answer"), ATTEMPTS.values(), ids=ATTEMPTS)
 async def test_there_is_no_way_around_the_gate(tmp_path: Path, services: dict[str, object], attempt: str, answer: str) -> None:
     async with boxed(tmp_path, "allowed.example") as box:
         printed = await box.run(f"tried(lambda: {attempt.format(**services)})")
@@ -89,45 +95,11 @@ async def test_it_holds_no_capability(tmp_path: Path) -> None:
     assert int(printed[0], 16) == 0
 
 
-@pytest.mark.parametrize(
-    ("request_", "answer"),
-    [
-        ("GET http://allowed.example:{port}/ok HTTP/1.1\nHost: allowed.example", "HTTP/1.1 204 "),
-        ("GET http://ALLOWED.Example.:{port}/ok HTTP/1.1\nHost: x", "HTTP/1.1 204 "),
-        ("GET http://a.wild.example:{port}/ok HTTP/1.1\nHost: x", "HTTP/1.1 204 "),
-        ("GET http://wild.example:{port}/ok HTTP/1.1\nHost: x", DENIED),
-        ("GET http://notwild.example:{port}/ok HTTP/1.1\nHost: x", DENIED),
-        ("GET http://denied.example:{port}/ok HTTP/1.1\nHost: allowed.example:{port}", DENIED),
-        ("GET /ok HTTP/1.1\nHost: allowed.example:{port}", BAD),
-        ("GET http://allowed.example@denied.example:{port}/ok HTTP/1.1\nHost: x", BAD),
-        ("GET http://denied.example#@allowed.example:{port}/ok HTTP/1.1\nHost: x", BAD),
-        ("GET http://denied.example\\@allowed.example:{port}/ok HTTP/1.1\nHost: x", BAD),
-        ("GET https://allowed.example:{port}/ok HTTP/1.1\nHost: x", BAD),
-        ("GET http://allowed.example/ok HTTP/1.1\nHost: x", DENIED),
-        ("GET http://allowed.example:22/ok HTTP/1.1\nHost: x", DENIED),
-        ("GET http://allowed.example:99999/ok HTTP/1.1\nHost: x", BAD),
-        ("GET http://127.0.0.1:{port}/ok HTTP/1.1\nHost: allowed.example", DENIED),
-        ("GET http://allowed.example:{port}/ok HTTP/1.1\nHost: a\nHost: b", BAD),
-        ("GET http://metadata.example/latest/meta-data HTTP/1.1\nHost: x", DENIED),
-        ("GET http://both.example/ HTTP/1.1\nHost: x", DENIED),
-        ("GET http://nowhere.example/ HTTP/1.1\nHost: x", DENIED),
-        ("CONNECT allowed.example:22 HTTP/1.1\nHost: x", DENIED),
-        ("CONNECT denied.example:443 HTTP/1.1\nHost: allowed.example:{port}", DENIED),
-        ("CONNECT 127.0.0.1:{port} HTTP/1.1\nHost: allowed.example", DENIED),
-        ("CONNECT 2130706433:{port} HTTP/1.1\nHost: x", DENIED),
-        ("CONNECT [::1]:{port} HTTP/1.1\nHost: x", DENIED),
-        ("CONNECT allowed.example HTTP/1.1\nHost: x", BAD),
-        ("CONNECT user@allowed.example:{port} HTTP/1.1\nHost: x", BAD),
-        ("CONNECT metadata.example:443 HTTP/1.1\nHost: x", DENIED),
-        ("GET /-/model/v1 HTTP/1.1\nHost: x", BAD),
-        ("nonsense", BAD),
-        ("GET http://allowed.example:{port}/ok HTTP/1.1\nX: {long}", "HTTP/1.1 4"),
-    ],
-)
+@pytest.mark.parametrize(("request_", "answer"), REQUESTS)
 async def test_only_what_the_policy_names_passes(
     tmp_path: Path, receiver: Receiver, port: int, request_: str, answer: str
 ) -> None:
-    names = [f"allowed.example:{port}", f"*.wild.example:{port}", "metadata.example", "both.example", "nowhere.example"]
+    names = [host.format(port=port) for host in HOSTS]
     asked = request_.format(port=port, long="x" * 50)
     async with boxed(tmp_path, *names) as box:
         printed = await box.run("status(sys.argv[1].replace('x' * 50, 'x' * 100_000))", asked)

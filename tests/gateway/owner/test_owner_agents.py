@@ -425,8 +425,11 @@ async def test_a_hidden_runtime_is_not_listed_but_may_be_used(api: Api) -> None:
 async def test_an_agent_with_a_policy_does_not_leave_its_sandbox(api: Api) -> None:
     await api.call("agent.create", name="mailer", runtime="alpha", placement="sandboxed", egress="none")
     refused = await api.refusal("agent.update", name="mailer", changes={"placement": "local"})
-    assert refused.error["message"] == "An egress policy needs a sandbox around the agent, and it is placed 'local'."
-    assert refused.hint == "Set placement to sandboxed too, or egress to all and egress_mode to strict."
+    assert (
+        refused.error["message"]
+        == "An egress policy needs a sandbox or a container around the agent, and it is placed 'local'."
+    )
+    assert refused.hint == "Set placement to sandboxed or docker too, or egress to all and egress_mode to strict."
     updated = await api.call("agent.update", name="mailer", changes={"placement": None, "egress": None})
     assert updated["changed"] == {
         "placement": {"old": "sandboxed", "new": "local"},

@@ -157,7 +157,7 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "database": (True, True),
         "public URL": (True, True),
         "sandbox": (not sandbox.probe(), False),
-        "containers": (not container.unready(os.environ, "switchboard-agent"), False),
+        "containers": (not container.unready(os.environ, {"": "switchboard-agent"}), False),
         "runtime alpha": (True, False),
         "runtime beta": (False, False),
         "runtime own": (True, False),

@@ -46,12 +46,22 @@ async def test_another_machine_goes_on_with_the_copy_of_the_journal(tmp_path: Pa
         third = await b.send("N=1 three", contextId=session)
         assert text_of(third).startswith("Turn 3. Before this you said: N=1 two")
         assert (tmp_path / "b" / "sessions" / session / "work" / "file").read_text("utf-8") == "of the first turn"
-        assert notices(await b.client.events(session)) == ["The journal was restored from the shared directory."]
+        assert notices(await b.client.events(session)) == ["The journal was restored from its shared copy."]
     async with machine(tmp_path, "a", database_url) as a:
         fourth = await a.send("N=1 four", contextId=session)
         assert text_of(fourth).startswith("Turn 4. Before this you said: N=1 three")
         assert len(notices(await a.client.events(session))) == 2
         assert [path.name for path in (tmp_path / "shared" / session).iterdir()] == ["4"]
+
+
+async def test_another_machine_goes_on_with_a_copy_among_objects(tmp_path: Path, database_url: str) -> None:
+    store = {"journals_url": f"file://{tmp_path}/store"}
+    async with keeping(tmp_path / "a", database_url=database_url, **store) as a:
+        session = (await a.send("N=1 one"))["contextId"]
+    async with keeping(tmp_path / "b", database_url=database_url, **store) as b:
+        second = await b.send("N=1 two", contextId=session)
+        assert text_of(second).startswith("Turn 2. Before this you said: N=1 one")
+        assert notices(await b.client.events(session)) == ["The journal was restored from its shared copy."]
 
 
 async def test_without_a_copy_the_runtime_is_told_what_was_said_and_the_owner_that_it_was(tmp_path: Path) -> None:

@@ -109,6 +109,35 @@ async def test_a_missing_image_is_told_to_the_owner(tmp_path: Path, image: str) 
     assert "make images" in owner
 
 
+async def test_a_missing_image_of_what_leads_to_the_gateway_is_told_to_the_owner(
+    tmp_path: Path, client: DockerClient, image: str
+) -> None:
+    async with serving(tmp_path, PLAYS, agent_image=image, sidecar_image="switchboard-none:1") as gateway:
+        await make_agent(gateway, "boxed", "rehearsal", placement="docker", egress="none")
+        with anyio.fail_after(SECONDS):
+            task = await gateway.send("boxed", "N=1")
+        owner = await told(gateway, task)
+    assert (state_of(task), error_of(task)["category"]) == ("FAILED", "runtime_missing")
+    assert "SWITCHBOARD_SIDECAR_IMAGE" in owner
+    assert containers_of(client, tmp_path) == []
+
+
+async def test_nothing_is_left_of_a_turn_with_a_container_beside_its_own(
+    tmp_path: Path, client: DockerClient, image: str
+) -> None:
+    settings = {"agent_image": image, "sidecar_image": image, "stop_seconds": 0.1}
+    async with serving(tmp_path, PLAYS, **settings) as gateway:
+        await make_agent(gateway, "boxed", "rehearsal", placement="docker", egress="none")
+        with anyio.fail_after(SECONDS):
+            async with calling(gateway, "N=2 HANG", agent="boxed") as call:
+                await call.until(speaks)
+                await gateway.engine.worker.starter.sweep()
+                assert len(containers_of(client, tmp_path)) == 2
+                await cancel(gateway, call.task["id"], "boxed")
+                assert containers_of(client, tmp_path) == []
+    assert call.states[-1] == "CANCELED"
+
+
 async def test_an_engine_that_is_gone_is_told_to_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     async with serving(tmp_path, PLAYS) as gateway:

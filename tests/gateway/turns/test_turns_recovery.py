@@ -82,7 +82,7 @@ async def test_a_turn_whose_worker_died_fails_if_it_had_begun_and_else_is_queued
         "UPDATE session SET status = 'running'",
         "DELETE FROM event WHERE type != 'message'",
     )
-    async with serving(tmp_path, RUNTIMES) as gateway:
+    async with serving(tmp_path, RUNTIMES, turn_attempts=1) as gateway:
         with anyio.fail_after(20):
             found = await ended(gateway, "hello", task["id"])
             events = await gateway.events(task["contextId"])
