@@ -188,6 +188,7 @@ async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None,
             server.should_exit = True
 
 
+GATEWAY = ("-m", "gateway")
 Born = Callable[[Sequence[str], Mapping[str, str], Path], Any]  # (arguments of Python, environment, log) -> a Popen, or as one
 
 
@@ -204,7 +205,7 @@ class GatewayProcess:
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     caller_key: str = ""  # of a caller that was registered, for whoever signs in after a restart
-    program: Sequence[str] = ("-m", "gateway")
+    program: Sequence[str] = GATEWAY
     process: Any = None  # a Popen, or what is as one
     born: Born = python
 
@@ -268,7 +269,7 @@ class WorkerProcess:
     def start(self) -> None:
         env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir)}
         self.log_file.touch()
-        self.process = self.born(["-m", "gateway", "worker"], env, self.log_file)
+        self.process = self.born([*GATEWAY, "worker"], env, self.log_file)
         self.wait_for("working")
 
     @property
@@ -296,8 +297,10 @@ class WorkerProcess:
 
 
 @contextmanager
-def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None, born: Born = python) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(data_dir, env or {}, born=born)
+def gateway_process(
+    data_dir: Path, env: Mapping[str, str] | None = None, born: Born = python, program: Sequence[str] = GATEWAY
+) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(data_dir, env or {}, program=program, born=born)
     gateway.start()
     try:
         yield gateway

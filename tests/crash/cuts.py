@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from tests.crash.cutting import LEGS, Cutting, frames, results, told
 from tests.crash.found import Found
-from tests.support import Born, python, gateway_process
+from tests.support import Born, gateway_process, python
 
 AT_ONCE = 8
 PROMPTS = (

@@ -13,7 +13,7 @@ from tests.crash.found import Found
 from tests.crash.witness import calling
 from tests.gateway.deliver.receivers import Receiver, receiving
 from tests.gateway.sessions.api import Api
-from tests.support import Born, GatewayProcess, Json, python, gateway_process
+from tests.support import Born, GatewayProcess, Json, gateway_process, python
 
 LATEST_KILL = 0.6  # seconds after the sessions began
 SESSIONS = 4

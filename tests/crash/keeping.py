@@ -15,7 +15,7 @@ from gateway.log.models import EventRow, Session
 from gateway.retention.models import Archived
 from tests.crash.found import Found
 from tests.crash.witness import calling
-from tests.support import Born, Client, GatewayProcess, database_url, python, gateway_process
+from tests.support import Born, Client, GatewayProcess, database_url, gateway_process, python
 
 SESSIONS = 10
 WORK_AGAIN = 4  # rounds that kill one and the same lot of closed sessions' archiving

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.dial import trust
+from tests.support import GATEWAY
 
 MODULES = (
     "gateway.__main__",
@@ -75,7 +76,7 @@ class Nursery:
 
     def __call__(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Forked:
         """`python -m gateway` with these arguments, in this environment."""
-        assert list(argv[:2]) == ["-m", "gateway"]
+        assert tuple(argv[:2]) == GATEWAY
         asked = json.dumps({"argv": list(argv[2:]), "env": dict(env), "log": str(log)}).encode()
         self._lifeline.sendall(len(asked).to_bytes(4) + asked)
         child = Forked(int.from_bytes(_exactly(self._lifeline, 4)))

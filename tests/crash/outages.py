@@ -23,7 +23,7 @@ from tests.crash.found import Found
 from tests.crash.gateways import PATIENCE, Gateways, gateways
 from tests.crash.witness import AGENT, wait_for_deaths
 from tests.postgres import PostgresServer
-from tests.support import Born, GatewayProcess, Json, python, free_port, message
+from tests.support import Born, GatewayProcess, Json, free_port, message, python
 
 GATEWAYS, CALLERS = 2, 4
 LEASE = 3.0
@@ -43,7 +43,7 @@ async def outages(folder: Path, found: Found, rng: random.Random, server: Postgr
             for caller in callers:
                 group.start_soon(caller.work, enough)
             while found.next():
-                await anyio.sleep(rng.uniform(0.2, 1.5))
+                await anyio.sleep(rng.uniform(0.2, 3.0))
                 await outage(all, server, rng, found)
             enough.set()
         await check_all(callers[0])

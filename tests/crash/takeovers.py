@@ -21,7 +21,7 @@ import psutil
 from tests.crash.found import Found
 from tests.crash.gateways import left_of
 from tests.crash.witness import check_log
-from tests.support import Born, Client, GatewayProcess, Json, WorkerProcess, python, gateway_process
+from tests.support import Born, Client, GatewayProcess, Json, WorkerProcess, gateway_process, python
 
 LEASE = 5.0  # above the time after which PostgreSQL throws out who stands still in a transaction
 PROMPTS = ("N=20 SLEEPTOOL=600", "N=100000 D=2000", "N=5 ORPHAN SLEEPTOOL=600", "N=50 D=100 HANG")

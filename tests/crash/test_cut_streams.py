@@ -1,12 +1,10 @@
 """A stream cut at any byte and resumed by Last-Event-ID, with restarts in between, equals the uncut one. [A2A-21]
 
-Over JSON-RPC and HTTP+JSON, in 1.0 and 0.3. SWITCHBOARD_CUT_SEED plays a printed seed again.
+Over JSON-RPC and HTTP+JSON, in 1.0 and 0.3. SWITCHBOARD_CRASH_SEED plays a printed seed again.
 """
 
 from __future__ import annotations
 
-import os
-import random
 from pathlib import Path
 
 import anyio
@@ -15,18 +13,13 @@ import pytest
 from tests.crash.cuts import cut_streams, ended
 from tests.crash.cutting import LEGS, Cutting, Leg, frames, last_id, told, whole
 from tests.crash.found import Found
-from tests.support import serving
+from tests.crash.seeds import seeded
+from tests.support import Born, serving
 
 PROMPTS = ["Grüße an 世界 \U0001f600 \u2028 e\u0301 \x85", "N=3 ASK", "N=4 TOOLFAIL", "N=6 CRASH"]
 LONG = "N=400 D=3000"
 
 on_every_leg = pytest.mark.parametrize("leg", LEGS, ids=str)
-
-
-def seeded() -> random.Random:
-    seed = os.environ.get("SWITCHBOARD_CUT_SEED") or str(random.randrange(10**9))
-    print(f"SWITCHBOARD_CUT_SEED={seed}")
-    return random.Random(seed)
 
 
 @on_every_leg
@@ -69,5 +62,5 @@ async def test_a_stream_that_is_cut_at_random_bytes_while_it_runs_is_the_uncut_o
 
 
 @pytest.mark.usefixtures("database_url")
-async def test_streams_cut_by_kills_of_the_gateway_are_the_uncut_ones(tmp_path: Path) -> None:
-    await cut_streams(tmp_path, Found("cut streams", 8), seeded(), {})
+async def test_streams_cut_by_kills_of_the_gateway_are_the_uncut_ones(tmp_path: Path, born: Born) -> None:
+    await cut_streams(tmp_path, Found("cut streams", 8), seeded(), {}, born)

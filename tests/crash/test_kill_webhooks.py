@@ -12,8 +12,9 @@ import pytest
 from tests.crash.found import Found
 from tests.crash.hooks import kill_by_turns
 from tests.crash.seeds import seeded
+from tests.support import Born
 
 
 @pytest.mark.usefixtures("database_url")
-async def test_no_kill_loses_or_reorders_what_webhooks_are_told(tmp_path: Path) -> None:
-    await kill_by_turns(tmp_path, Found("webhooks", 2), seeded(), {})
+async def test_no_kill_loses_or_reorders_what_webhooks_are_told(tmp_path: Path, born: Born) -> None:
+    await kill_by_turns(tmp_path, Found("webhooks", 2), seeded(), {}, born)
