@@ -1,7 +1,7 @@
 # make setup   .venv with the product and the test tools (called by the other two)
 # make run     serve on http://127.0.0.1:8000 with an agent `hello` one can call at once
 # make test    everything that must hold before a change goes in
-# make images  of the gateway, and of what agents placed in containers run in
+# make images  of the gateway, of what agents placed in containers run in, and of PostgreSQL: see docker/compose.yaml
 
 PYTHON ?= python3
 VENV := .venv
@@ -59,7 +59,7 @@ fmt: setup
 
 # On the engine of DOCKER_HOST. BASE=local: on this machine's own programs, no registry is asked.
 images: setup clis
-	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent gateway
+	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent gateway postgres
 
 # An hour or so. A part of it: make crash ARGS="alone --rounds 100 --seed 7"
 crash: setup

@@ -24,6 +24,7 @@ class Capabilities:
     mcp: bool = False
     structured: bool = False  # is told parts, metadata and references as they are, not only the prompt
     direct: bool = False  # may answer by a message alone, without a task
+    replays: bool = False  # begun again after a crash it is told the same, and goes by its own journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Launch:
     files: Mapping[str, str] = field(default_factory=dict)
     sees: tuple[str, ...] = ()  # what it reads beside its own package, for a sandbox
     keep_stdin: bool = False  # two-way: stdin stays open after `start`; otherwise it is closed
+    image: str = ""  # instead of a command: the image to run, which speaks to the runtime API
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Profile:
     install_hint: str = ""
     takes_command: bool = False
     hidden: bool = False  # not offered to owners (tests only)
+    image: str = ""  # of a runtime that is an image of its own and runs in a container only
 
     def mode(self, name: str | None = None) -> Mode:
         return self.modes[name or self.default_mode]

@@ -23,7 +23,10 @@ PACKAGES = """
     libc6 mawk nodejs node-acorn node-cjs-module-lexer node-undici patch procps ripgrep sed tar util-linux
     python3-minimal python3.*-minimal libpython3.*-minimal libpython3.*-stdlib
 """
-USELESS = re.compile(r"/(doc|man|share/locale|info|include|lintian|bash-completion|perl5?|node_modules|config-3\.[^/]*)(/|$)")
+POSTGRES = "postgresql-[1-9]* postgresql-client-[1-9]* tzdata"
+USELESS = re.compile(
+    r"/(doc|man|share/locale|info|include|lintian|bash-completion|perl5?|node_modules|config-3\.[^/]*|bitcode|llvmjit[^/]*)(/|$)"
+)
 MERGED = re.compile(r"^/(bin|sbin|lib|lib64|lib32|libx32)(?=/)")
 LINKED = re.compile(r"(?:=> )?(/\S+) \(0x")
 TEXTS = {
@@ -35,9 +38,10 @@ LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/l
 FOLDERS = {"usr/local/bin": 0o755, "tmp": 0o1777, "var/tmp": 0o1777, "root": 0o700, "run": 0o755, "home": 0o755}
 
 
-def local_base(client: DockerClient) -> str:
-    """The image's tag; made now if it is not there."""
-    files = sorted({*programs(), *libraries(list(programs()))})
+def local_base(client: DockerClient, more: str = "") -> str:
+    """The image's tag; made now if it is not there. `more`: packages beside the usual ones."""
+    found = list(programs(f"{PACKAGES} {more}"))
+    files = sorted({*found, *libraries(found)})
     facts = "".join(f"{path} {os.lstat(path).st_size} {os.lstat(path).st_mtime_ns}\n" for path in files)
     tag = f"switchboard-base:{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     try:
@@ -51,9 +55,9 @@ def local_base(client: DockerClient) -> str:
     return tag
 
 
-def programs() -> Iterator[str]:
+def programs(packages: str) -> Iterator[str]:
     """Every file of the packages, and what is nobody's: Node where it was installed by hand, certificates, awk."""
-    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}${binary:Package}\n", *PACKAGES.split()]
+    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}${binary:Package}\n", *packages.split()]
     said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     installed = [line.split()[1] for line in said.splitlines() if line.startswith("ii")]
     listed = subprocess.run(["dpkg", "--listfiles", *installed], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Builds images through the engine DOCKER_HOST names: `switchboard-agent`, `switchboard-gateway`.
+"""Builds images through the engine DOCKER_HOST names: `switchboard-agent`, `-gateway` and `-postgres`.
 
     python docker/build.py agent gateway
     python docker/build.py --base local agent     # on a base of this machine's own programs: no registry is asked
@@ -18,11 +18,12 @@ import re
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
-from base import local_base
+from base import POSTGRES, local_base
 from docker.client import DockerClient
 from docker.errors import BuildError, ImageNotFound
 from packaging.requirements import Requirement
@@ -32,7 +33,12 @@ CLIS = (ROOT / "tests/node_modules").resolve()  # pinned by tests/package-lock.j
 # The scripted model, and packages whose only program the one that needs them has a copy of.
 LEFT_OUT = ("@copilotkit", "opencode-linux-x64", "opencode-linux-x64-baseline", "opencode-linux-arm64", "claude-code-linux-x64")
 PACKAGES = ("gateway", "adapters", "registry")
-BASES = {"agent": "node:22-bookworm-slim", "gateway": f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"}
+BASES = {
+    "agent": "node:22-bookworm-slim",
+    "gateway": f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim",
+    "postgres": "postgres:17-bookworm",
+}
+MORE = {"postgres": POSTGRES}  # packages of a base made here
 
 Fill = Callable[[tarfile.TarFile], None]
 
@@ -45,7 +51,7 @@ def main() -> None:
     client = DockerClient.from_env(timeout=600)
     for name in given.names:
         base = given.base or BASES.get(name, "local")
-        base = local_base(client) if base == "local" else base
+        base = local_base(client, MORE.get(name, "")) if base == "local" else base
         print(base if name == "base" else built(client, name, base), flush=True)
 
 
@@ -90,7 +96,10 @@ def agent() -> tuple[list[bytes], Fill]:
 
 def gateway() -> tuple[list[bytes], Fill]:
     """The product, and the distributions it needs, as pip installed them here."""
-    needed = sorted(closure("a2a-switchboard"), key=lambda found: found.name)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = sorted(
+        closure([*project["dependencies"], *project["optional-dependencies"]["grpc"]]), key=lambda found: found.name
+    )
     sources = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*")) if is_source(path)]
 
     def fill(tar: tarfile.TarFile) -> None:
@@ -98,8 +107,8 @@ def gateway() -> tuple[list[bytes], Fill]:
             tar.add(path, f"app/{path.relative_to(ROOT)}")
         for found in needed:
             for file in found.files or ():
-                if ".." not in file.parts and "__pycache__" not in file.parts:
-                    tar.add(found.locate_file(file), f"site/{file}")
+                if ".." not in file.parts and Path(str(found.locate_file(file))).exists():
+                    tar.add(found.locate_file(file), f"site/{file}")  # compiled files too, or a start takes long
         command = b'#!/bin/sh\nexec python3 -m gateway.cli "$@"\n'
         entry = tarfile.TarInfo("switchboard")
         entry.mode, entry.size = 0o755, len(command)
@@ -109,30 +118,40 @@ def gateway() -> tuple[list[bytes], Fill]:
     return [sys.version.encode(), *names, *(path.read_bytes() for path in sources)], fill
 
 
+def postgres() -> tuple[list[bytes], Fill]:
+    """The server is the base's; what starts it is ours."""
+    start = ROOT / "docker/postgres-start"
+
+    def fill(tar: tarfile.TarFile) -> None:
+        entry = tarfile.TarInfo("postgres-start")
+        entry.mode, entry.size = 0o755, start.stat().st_size
+        with start.open("rb") as file:
+            tar.addfile(entry, file)
+
+    return [start.read_bytes()], fill
+
+
 def is_source(path: Path) -> bool:
     return path.is_file() and "__pycache__" not in path.parts
 
 
-def closure(name: str, extra: str = "") -> Iterator[Distribution]:
-    """What a distribution needs, without itself."""
-    seen: set[tuple[str, str]] = set()
-    found: dict[str, Distribution] = {}
-    wanted = [(name, extra)]
+def closure(needs: list[str]) -> list[Distribution]:
+    """What these requirements stand for, and all that needs in turn."""
+    found: dict[tuple[str, str], Distribution] = {}
+    wanted = [(Requirement(need), "") for need in needs]
     while wanted:
-        name, extra = wanted.pop()
-        if (name, extra) in seen:
+        need, extra = wanted.pop()
+        if need.marker is not None and not need.marker.evaluate({"extra": extra}):
             continue
-        seen.add((name, extra))
-        here = distribution(name)
-        for need in map(Requirement, here.requires or ()):
-            if need.marker is None or need.marker.evaluate({"extra": extra}):
-                key = re.sub(r"[-_.]+", "-", need.name).lower()
-                found[key] = distribution(key)
-                wanted += [(key, chosen) for chosen in ("", *need.extras)]
-    yield from found.values()
+        key = re.sub(r"[-_.]+", "-", need.name).lower()
+        for chosen in ("", *need.extras):
+            if (key, chosen) not in found:
+                here = found[key, chosen] = distribution(key)
+                wanted += [(Requirement(more), chosen) for more in here.requires or ()]
+    return list({here.name: here for here in found.values()}.values())
 
 
-CONTENTS = {"agent": agent, "gateway": gateway}
+CONTENTS = {"agent": agent, "gateway": gateway, "postgres": postgres}
 
 if __name__ == "__main__":
     main()

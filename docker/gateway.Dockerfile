@@ -6,6 +6,7 @@ FROM ${BASE_IMAGE}
 COPY site /opt/switchboard/site
 COPY app /opt/switchboard/app
 COPY switchboard /usr/local/bin/switchboard
+RUN python3 -m compileall -q /opt/switchboard/app
 ENV PYTHONPATH=/opt/switchboard/app:/opt/switchboard/site PYTHONUNBUFFERED=1 SWITCHBOARD_DATA_DIR=/var/lib/switchboard
 WORKDIR /opt/switchboard/app
 EXPOSE 8000

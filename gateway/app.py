@@ -9,6 +9,7 @@
       -> turns.worker            claims the turn under a new fence
       -> turns.runner            starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
                                  line it prints to the runtime's dialogue; events go to
+      -> runtime_api             where the runtime is an image of its own: it posts its lines here, by HTTP from its container
       -> egress.gate             where the agent has an egress policy: its only way out of its sandbox, proxy and all
       -> log.store.append        numbered and committed, then
       -> log.tail                wakes every reader: whatever anybody sees is read back from here

@@ -5,6 +5,7 @@
     │   ├── InvalidParams
     │   ├── ModelMismatch     the runtime cannot drive this model
     │   ├── TooLarge
+    │   ├── InvalidEvent      told to a runtime: an event that the contract does not know
     │   ├── WrongMethod       of HTTP, for a path that takes others
     │   └── UnsupportedType   a media type that the agent does not take
     ├── NotFound              agent, session, task, runtime ... (what is not yours does not exist either)
@@ -12,7 +13,10 @@
     │   ├── Archived          a session that is read-only for good
     │   ├── Busy              a session that works
     │   ├── NothingRuns       nothing to steer or to interrupt
-    │   └── KeyReused         an idempotency key that stands for another request
+    │   ├── KeyReused         an idempotency key that stands for another request
+    │   ├── CallReused        an id of a sandbox call that stands for another one
+    │   ├── TurnSuperseded    told to a runtime: another attempt has its turn
+    │   └── TurnEnded         told to a runtime: its turn is over
     ├── NotAllowed            no key
     │   └── WrongKey          a key or token that does not hold
     ├── OutOfScope            a token that is for less
@@ -70,6 +74,19 @@ class TooLarge(UsageError):
     code = "too_large"
 
 
+class InvalidEvent(InvalidParams):
+    """`index` is that of the event in its batch."""
+
+    code = "invalid_event"
+
+    def __init__(self, message: str, hint: str, index: int, reason: str) -> None:
+        super().__init__(message, hint)
+        self.index, self.reason = index, reason
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "index": self.index, "reason": self.reason}
+
+
 class WrongMethod(UsageError):
     code = "wrong_method"
 
@@ -100,6 +117,18 @@ class NothingRuns(Conflict):
 
 class KeyReused(Conflict):
     code = "key_reused"
+
+
+class TurnSuperseded(Conflict):
+    code = "turn_superseded"
+
+
+class TurnEnded(Conflict):
+    code = "turn_ended"
+
+
+class CallReused(Conflict):
+    code = "call_reused"
 
 
 class NotAllowed(SwitchboardError):
@@ -144,6 +173,7 @@ TABLE: dict[str, Codes] = {
     "usage_error": Codes(-32602, 400, 2),
     "invalid_params": Codes(-32602, 400, 2),
     "model_mismatch": Codes(-32602, 422, 2),
+    "invalid_event": Codes(-32602, 400, 2),
     "too_large": Codes(-32602, 413, 2),
     "wrong_method": Codes(-32600, 405, 2),
     "unsupported_type": Codes(-32602, 415, 2),
@@ -153,6 +183,9 @@ TABLE: dict[str, Codes] = {
     "session_busy": Codes(-32011, 409, 1),
     "nothing_running": Codes(-32011, 409, 1),
     "key_reused": Codes(-32016, 422, 2),
+    "turn_superseded": Codes(-32011, 409, 1),
+    "turn_ended": Codes(-32011, 409, 1),
+    "call_reused": Codes(-32016, 422, 2),
     "not_allowed": Codes(-32012, 401, 4),
     "out_of_scope": Codes(-32012, 403, 4),
     "runtime_unavailable": Codes(-32013, 409, 1),

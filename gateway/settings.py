@@ -127,6 +127,13 @@ class Settings(BaseSettings):
     )
     container_memory_mb: int = Field(4096, ge=64, description="Memory of one such container, its /tmp included.")
     container_pids: int = Field(1024, ge=16, description="Processes and threads of one such container.")
+    hands_image: str = Field(
+        "", description="Image the sandbox tools of custom runtimes act in. Default: that of `SWITCHBOARD_AGENT_IMAGE`."
+    )
+    hands_idle_seconds: float = Field(
+        600, gt=0, description="Its container is stopped when its session has had no turn for so long; the next call starts it."
+    )
+    hands_keep_seconds: float = Field(86400, gt=0, description="And it is removed after so long.")
     client_token_seconds: float = Field(
         900, ge=1, le=86400, description="How long a client token holds; it can be exchanged for a fresh one."
     )
@@ -209,6 +216,10 @@ class Settings(BaseSettings):
     @property
     def files_key_file(self) -> Path:
         return self.data_dir / "files.key"
+
+    @property
+    def turns_key_file(self) -> Path:
+        return self.data_dir / "turns.key"
 
     @property
     def files_dir(self) -> Path:

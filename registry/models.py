@@ -1,4 +1,4 @@
-"""Tables of what owners register: agents, their immutable versions, callers, and the runtimes last seen on this machine.
+"""Tables of what owners register: agents, callers, runtimes that are images; and the runtimes last seen on this machine.
 
 `Agent` is the handle (its name and which version holds); `AgentVersion` is everything an owner can set, written once.
 Values of `env` are encrypted by `registry.secrets`. Times are microseconds since the epoch, UTC.
@@ -96,6 +96,33 @@ class Caller(SQLModel, table=True):
             postgresql_where=text("revoked_at IS NULL"),
         ),
     )
+
+
+class PushedRuntime(SQLModel, table=True):
+    """A runtime that is an image, and the version new sessions get."""
+
+    __tablename__ = "pushed_runtime"
+
+    name: str = Field(primary_key=True)
+    version: int
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    updated_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class RuntimeVersion(SQLModel, table=True):
+    """A version of a pushed runtime. Only its state ever changes: a session keeps the version it began with."""
+
+    __tablename__ = "runtime_version"
+
+    name: str = Field(sa_column=Column(Text, ForeignKey("pushed_runtime.name"), primary_key=True))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    image: str = Field(sa_column=Column(Text, nullable=False))  # as it was pushed: a name and a tag
+    digest: str = Field(sa_column=Column(Text, nullable=False))  # what the engine knows it by for good
+    providers: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    capabilities: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    env_names: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    state: str = "active"  # active, deprecated
+    created_at: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class Runtime(SQLModel, table=True):

@@ -67,6 +67,7 @@ class RuntimeFacts:
     takes_command: bool = False
     mcp_modes: frozenset[str] = frozenset()
     key_env: Mapping[str, str] = field(default_factory=dict)  # provider -> variable with its API key
+    contained: bool = False  # runs in a container only
 
 
 MAX_PROMPT = 2**20  # bytes
@@ -144,7 +145,7 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_unique("MCP server", [server["name"] for server in makeup.mcp_servers])
     check_limits(makeup.limits)
     check_command(makeup.command, runtime)
-    check_placement(makeup.placement)
+    check_placement(makeup.placement, runtime)
     check_egress(makeup, runtime)
     if makeup.mcp_servers and (makeup.mode or runtime.default_mode) not in runtime.mcp_modes:
         warnings.append(f"Runtime {runtime.name!r} cannot use MCP servers in this mode; they are left out.")
@@ -278,9 +279,12 @@ def check_command(command: list[str], runtime: RuntimeFacts) -> None:
         raise Invalid(f"The command {command!r} has an empty program or a NUL character.", "Correct it.")
 
 
-def check_placement(placement: str) -> None:
+def check_placement(placement: str, runtime: RuntimeFacts) -> None:
     if placement not in PLACEMENTS:
         raise Invalid(f"An agent cannot be placed {placement[:100]!r}.", f"Choose one of: {listed(PLACEMENTS)}.")
+    if runtime.contained and placement != "docker":
+        said = f"Runtime {runtime.name!r} is an image: its agents cannot be placed {placement!r}."
+        raise Invalid(said, "Set placement to docker.")
 
 
 def check_egress(makeup: Makeup, runtime: RuntimeFacts) -> None:

@@ -97,6 +97,10 @@ class Client:
         self.http.headers["X-API-Key"] = key
         return key
 
+    @property
+    def database(self) -> Database:
+        return self.engine.log.database
+
     async def rpc(self, agent: str, method: str, params: Json, headers: Mapping[str, str] = {}) -> Json:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         answer = await self.http.post(f"{self.url}/agents/{agent}", json=body, headers={**HEADERS, **headers})
@@ -141,6 +145,13 @@ class Client:
         answer = (await self.http.post(f"{self.url}/owner", json=body, headers=headers)).json()
         assert "error" not in answer, answer
         return answer["result"]
+
+    async def refused(self, method: str, **params: Any) -> Json:
+        """The error of an owner's call, as its data has it."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = await self.http.post(f"{self.url}/owner", json=body, headers={"Authorization": f"Bearer {self.owner_key}"})
+        error: Json = answer.json()["error"]["data"]
+        return error
 
     async def events(self, session_id: str) -> list[Json]:
         """A session's whole log, all levels."""

@@ -84,6 +84,7 @@ class Box:
     pids: int = 1024
     binds: Sequence[Bind] = ()
     named_by: str = "SWITCHBOARD_AGENT_IMAGE"  # the setting that names the image
+    own_entry: bool = False  # run what the image says, with `env` for all to see, and no stdin; `argv` is empty
 
 
 class Found(NamedTuple):
@@ -162,9 +163,10 @@ class Container:
         self._lost = ""  # why the engine no longer tells of it
 
     async def begin(self, box: Box) -> None:
-        self._attached = Attached(await self._engine.call(lambda client: _attach(client, self.id), box))
+        self._attached = Attached(await self._engine.call(lambda client: _attached(client, self.id, box), box))
         await self._call(self._container.start, box)
-        await self.write(_said(box.argv, box.env))
+        if not box.own_entry:
+            await self.write(_said(box.argv, box.env))
 
     # -- what the engine of turns uses
 
@@ -276,25 +278,30 @@ def _url(environ: Mapping[str, str]) -> str:
 
 
 def _described(box: Box) -> dict[str, Any]:
-    """The container as the SDK wants it. Nothing here is secret."""
+    """The container as the SDK wants it. Nothing here is secret, but for the variables of an image's own entry point."""
+    entry = {"entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"], "command": [], "working_dir": box.cwd, "stdin_open": True}
     return {
+        **({"environment": dict(box.env)} if box.own_entry else entry),
         "image": box.image,
-        "entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"],
-        "command": [],
-        "working_dir": box.cwd,
         "user": box.user,
         "labels": dict(box.labels),
         "mounts": [_mount(bind) for bind in (*(Bind(path, path, True) for path in box.mounts), *box.binds)],
         "network_mode": box.network,
-        "stdin_open": True,
+        **confined(box.memory_mb, box.pids),
+    }
+
+
+def confined(memory_mb: int, pids: int) -> dict[str, Any]:
+    """What every container of ours may not do, as the SDK wants it."""
+    return {
         "init": True,
         "read_only": True,
         "tmpfs": {"/tmp": _TMP},
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
-        "mem_limit": f"{box.memory_mb}m",
-        "memswap_limit": f"{box.memory_mb}m",
-        "pids_limit": box.pids,
+        "mem_limit": f"{memory_mb}m",
+        "memswap_limit": f"{memory_mb}m",
+        "pids_limit": pids,
         "ulimits": [Ulimit(name="nofile", soft=NOFILE, hard=NOFILE), Ulimit(name="core", hard=0)],
         "log_config": LogConfig(type="none"),
     }
@@ -316,14 +323,19 @@ def _quoted(text: str) -> str:
     return shlex.quote(text).replace("\n", "'\"$N\"'")
 
 
-def _attach(client: DockerClient, id: str) -> socket.socket:
-    """The connection to its three streams, as a socket of ours. The SDK's own call leaves its socket open."""
+def _attached(client: DockerClient, id: str, box: Box) -> socket.socket:
+    """The connection to a container's three streams."""
+    wanted = {"stdin": int(not box.own_entry), "stdout": 1, "stderr": 1, "stream": 1}
+    return connected(client, f"/containers/{id}/attach", params=wanted)
+
+
+def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:
+    """A connection the engine turns into one of streams, as a socket of ours. The SDK's own calls leave theirs open."""
     api = client.api
     if api.base_url.startswith("https:"):
         raise LaunchError(EPROTONOSUPPORT, "Containers cannot be spoken to through TLS: let DOCKER_HOST name a tunnel to it.")
-    url = f"{api.base_url}/v{api.api_version}/containers/{id}/attach"
-    wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-    response = api.post(url, params=wanted, headers={"Connection": "Upgrade", "Upgrade": "tcp"}, stream=True)
+    url, upgrade = f"{api.base_url}/v{api.api_version}{path}", {"Connection": "Upgrade", "Upgrade": "tcp"}
+    response = api.post(url, headers=upgrade, stream=True, **request)
     try:
         response.raise_for_status()
         return socket.socket(fileno=os.dup(response.raw.fileno()))

@@ -66,6 +66,16 @@ class Attached:
 
     async def batch(self) -> list[Line]:
         """Every complete line of stdout that can be read now, at least one; [] at the end."""
+        if self._out.closed:
+            await checkpoint()
+            return []
+        while chunk := await self.chunk():
+            if lines := self._sorted(chunk):
+                return lines
+        return self._stdout.end()
+
+    async def chunk(self) -> bytes:
+        """What can be read now, frames and all; b"" at the end. For who does not want lines."""
         await checkpoint()
         while not self._out.closed:
             chunk = self._read()
@@ -74,11 +84,8 @@ class Attached:
                 continue
             if not chunk:
                 self.close()
-                return self._stdout.end()
-            if lines := self._sorted(chunk):
-                return lines
-            await checkpoint()
-        return []
+            return chunk
+        return b""
 
     async def write(self, data: bytes) -> None:
         """All of `data`. Returns early where nobody reads any more: the exit tells the rest."""

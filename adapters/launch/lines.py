@@ -16,7 +16,7 @@ import fcntl
 import os
 import sys
 import termios
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from anyio import BusyResourceError
 from anyio.lowlevel import checkpoint
@@ -28,10 +28,14 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 class Line(NamedTuple):
-    """One line without its newline; `truncated` where only the first bytes were kept."""
+    """One line without its newline; `truncated` where only the first bytes were kept.
+
+    `receipt`, of a line that did not come through a pipe: who waits until all up to this line is told durably.
+    """
 
     data: bytes
     truncated: bool = False
+    receipt: Any = None
 
 
 class Splitter:

@@ -30,6 +30,7 @@ class Session(SQLModel, table=True):
     id: str = Field(primary_key=True)
     agent_id: str = Field(index=True)
     agent_version: int
+    runtime_version: int | None = None  # of a runtime that is an image
     principal: str
     status: str = "queued"  # queued, running, awaiting_input, idle, failed, archived
     fence: int = 0

@@ -36,7 +36,7 @@ def made(owner: Owner, agent_id: str, given: Mapping[str, Any]) -> Makeup:
     """The make-up of a new agent. Raises what the rules refuse."""
     facts = owner.facts(given["runtime"])
     rules.check_env(given.get("env") or {})
-    makeup = Makeup(facts.name).changed(given, repo.box(owner.secrets, agent_id))
+    makeup = Makeup(facts.name).changed({**_contained(facts), **given}, repo.box(owner.secrets, agent_id))
     rules.check(makeup, facts)
     return makeup
 
@@ -48,9 +48,18 @@ def remade(owner: Owner, old: AgentRecord, given: Mapping[str, Any]) -> Makeup:
     left: dict[str, Any] = {}
     if facts.name != old.makeup.runtime:
         left = {"mode": None} if facts.takes_command else {"mode": None, "command": None}
+        left |= _contained(facts, old.makeup)
     makeup = old.makeup.changed({**left, **given}, repo.box(owner.secrets, old.id))
     rules.check(makeup, facts)
     return makeup
+
+
+def _contained(facts: rules.RuntimeFacts, old: Makeup | None = None) -> dict[str, Any]:
+    """What holds for agents whose runtime is an image, unless it is given: they reach their model only."""
+    if not facts.contained:
+        return {}
+    egress = {"egress": "none"} if old is None or not old.filtered else {}
+    return {"placement": "docker", **egress}
 
 
 def warnings(owner: Owner, agent: AgentRecord, in_flight: int = 0) -> list[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
 from adapters.profile import Profile
 from gateway.db.engine import Database
-from gateway.errors import NotFound
+from gateway.errors import NotFound, SwitchboardError
 from gateway.settings import Settings
+from gateway.turns.runtimes import pushed
 from registry.repo import AgentRecord
 from registry.rules import RuntimeFacts, listed
 from registry.secrets import Secrets
@@ -49,6 +50,14 @@ class Owner:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     more_checks: tuple[Callable[[], Awaitable[Check]], ...] = ()  # of other packages, for doctor
 
+    async def now(self) -> Owner:
+        """With the runtimes that were pushed, too."""
+        try:
+            found = await self.database.read(pushed)
+        except SwitchboardError:
+            return self  # whoever needs the database says so
+        return replace(self, profiles={**found, **self.profiles})
+
     def offered(self) -> list[Profile]:
         return [profile for profile in self.profiles.values() if not profile.hidden]
 
@@ -73,6 +82,7 @@ class Owner:
             takes_command=profile.takes_command,
             mcp_modes=frozenset(name for name, mode in profile.modes.items() if mode.capabilities.mcp),
             key_env=profile.key_env,
+            contained=bool(profile.image),
         )
 
     def path_of(self, profile: Profile) -> str | None:

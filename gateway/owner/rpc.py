@@ -39,7 +39,7 @@ def method(methods: Methods, name: str, model: type[P]) -> Callable[[Callable[[O
                 if args:
                     raise InvalidParams("Parameters were given by position.", "Give them by name, as an object.")
                 with registry_errors():
-                    return Success(await function(owner, parse(model, params)))
+                    return Success(await function(await owner.now(), parse(model, params)))
             except SwitchboardError as exc:
                 raise JsonRpcError(exc.codes.jsonrpc, exc.message, exc.to_json()) from exc
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.runtime_api.shapes import Alive, Appended, Batch, Page, Problem, Query, TurnInput
+from gateway.runtime_api.shapes import Alive, Answer, Appended, Batch, Call, Page, Problem, Query, TurnInput
 
 Json = dict[str, Any]
 
@@ -32,15 +32,16 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type[BaseModel] | None, type[BaseMo
     ("get", "/events", "read_events", "The session's log from a cursor, and what is asked of the turn meanwhile.", None, Page),
     ("post", "/events", "append_events", "Append events: all of them or none, each id once.", Batch, Appended),
     ("post", "/heartbeat", "heartbeat", "The turn is alive, though it says nothing.", None, Alive),
+    ("post", "/sandbox/call", "sandbox_call", "Call a tool of the sandbox, each id once.", Call, Answer),
 )
-_MODELS: tuple[type[BaseModel], ...] = (TurnInput, Page, Batch, Appended, Alive, Problem)
+_MODELS: tuple[type[BaseModel], ...] = (TurnInput, Page, Batch, Appended, Alive, Call, Answer, Problem)
 
 
 def document() -> Json:
     paths: Json = {}
     for method, path, *rest in _OPERATIONS:
         paths.setdefault(f"{PREFIX}{path}", {})[method] = _operation(path, method, *rest)  # type: ignore[arg-type]
-    modes: Any = [(model, "validation" if model is Batch else "serialization") for model in _MODELS]
+    modes: Any = [(model, "validation" if model in (Batch, Call) else "serialization") for model in _MODELS]
     found = models_json_schema(modes, ref_template=REF)[1]["$defs"]
     return {
         "openapi": "3.1.0",
@@ -67,7 +68,8 @@ def _operation(path: str, method: str, name: str, summary: str, body: type[BaseM
         made["parameters"] = [_parameter(name, of) for name, of in Query.model_json_schema()["properties"].items()]
     if body is not None:
         made["requestBody"] = {"required": True, "content": _content(body)}
-    told = {status: {"description": said, "content": _content(Problem)} for status, said in _SAID.items()}
+    said = _SAID | ({"422": "The call's id stands for another call."} if body is Call else {})
+    told = {status: {"description": text, "content": _content(Problem)} for status, text in said.items()}
     return made | {"responses": {"200": {"description": "OK", "content": _content(answers)}, **told}}
 
 

@@ -255,6 +255,32 @@ class TurnInput(Shape):
     mcp_servers: list[Json]
 
 
+# -- the sandbox
+
+
+class Call(Shape):
+    """A call of a sandbox tool."""
+
+    call_id: Id = Field(description="The image's own, unique within the turn: the same call is done once, in all attempts.")
+    tool: Name = Field(description="bash, read, write, edit, ls, glob or grep.")
+    input: Json = Field(description="What the tool takes.")
+
+
+class Answer(Shape):
+    """What a call answered. What could not be done is an answer, too, in words for a model."""
+
+    call_id: str
+    output: str
+    is_error: bool
+    exit_code: int | None = Field(description="Of a command that ended by itself.")
+    truncated: bool = Field(description="Whether there was more.")
+    encoding: Literal["utf-8", "base64"]
+    timed_out: bool
+    interrupted: bool = Field(
+        description="The gateway was interrupted: whether the call ran is not known, and it is not run again."
+    )
+
+
 class Problem(Shape):
     """Every error. `index` and `reason`: the first event that cannot be taken, where one was at fault."""
 

@@ -24,7 +24,7 @@ from gateway.log.store import encode
 FORMAT = 1
 # What an installation knows of a session that no other one can use.
 LOCAL: Mapping[str, frozenset[str]] = {
-    "session": frozenset({"agent_id", "agent_version", "floor_seq"}),
+    "session": frozenset({"agent_id", "agent_version", "runtime_version", "floor_seq"}),
     "task": frozenset({"session_id", "agent_id", "principal"}),
     "turn": frozenset({"session_id", "owner"}),
     "file": frozenset({"session_id", "agent_id", "principal"}),

@@ -35,6 +35,7 @@ class Asked:
     task_id: str
     references: tuple[Json, ...]
     goes_on: bool = False  # with what an attempt before this one was asked
+    anew: bool = False  # as an attempt before this one was
 
     @property
     def whole_prompt(self) -> str:

@@ -65,6 +65,7 @@ class Claimed:
     limits: dict[str, Any] = field(default_factory=dict)  # the session's own
     spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
     used: Used = NOTHING
+    runtime_version: int | None = None  # that the session keeps
 
     @property
     def begun(self) -> bool:
@@ -100,6 +101,7 @@ def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
         native=session.native,
         limits=session.limits or {},
         spent=session.spent or {},
+        runtime_version=session.runtime_version,
     )
 
 

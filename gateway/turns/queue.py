@@ -32,6 +32,7 @@ from gateway.turns import fair, leases, orders
 from gateway.turns.leases import Claimed
 from gateway.turns.limits import added
 from gateway.turns.spec import Inbound
+from registry import images
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected", ANSWERED})
 WAITING = frozenset({"input_required", "auth_required"})
@@ -171,7 +172,7 @@ def _session_for(conn: Connection, agent_id: str, version: int, principal: str, 
     fair.check_sessions(conn, agent_id, principal)
     session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
-    row |= {"limits": dict(new.limits) or None}
+    row |= {"limits": dict(new.limits) or None, "runtime_version": images.current_of_agent(conn, agent_id, version)}
     conn.execute(_ADD_SESSION, {**row, "fence": 0, "native": {}, "created_at": now, "updated_at": now})
     return session_id
 

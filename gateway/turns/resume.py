@@ -2,7 +2,8 @@
 
 It is the same turn, in the same journal. A prompt is never given twice once a tool has started: then the runtime is told
 to go on, in its own session; one whose session is not known is told what was said and done so far. Where there was
-nothing but text the prompt is given again (`anew`), and the text of the new attempt replaces that of the old.
+nothing but text the prompt is given again (`anew`), and the text of the new attempt replaces that of the old. A runtime that
+replays is told the same each time, and goes by its own journal.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, exists, func, literal_column, select
 
 from adapters import events as ev
 from adapters.events import Event
-from adapters.profile import Mode
+from adapters.profile import Mode, Profile
 from gateway.clock import now_us
 from gateway.log.models import EventRow, Turn
 from gateway.turns.asked import Asked
@@ -38,14 +39,15 @@ def interrupted() -> Event:
 def started(turn: Claimed, asked: Asked) -> Event:
     """The first event of an attempt."""
     body: dict[str, Any] = {"turn": turn.id, "attempt": turn.attempt}
-    if turn.begun and not asked.goes_on:
+    if asked.anew:
         body["anew"] = True
     return Event("turn_started", "progress", body, "system")
 
 
 def may_go_on(turn: Claimed, mode: Mode, attempts: int) -> bool:
     """Whether the attempt of a turn that would be its next is allowed."""
-    return mode.capabilities.resume and turn.attempt <= attempts
+    can = mode.capabilities
+    return (can.resume or can.replays) and turn.attempt <= attempts
 
 
 def pause(died: int, first: float) -> float:
@@ -53,16 +55,18 @@ def pause(died: int, first: float) -> float:
     return min(LONGEST_PAUSE, float(first * 2 ** (died - 1)))
 
 
-def continued(conn: Connection, turn: Claimed, asked: Asked, runtime: str) -> tuple[Claimed, Asked]:
+def continued(conn: Connection, turn: Claimed, asked: Asked, profile: Profile, mode: str | None) -> tuple[Claimed, Asked]:
     """A turn and what it is asked, as its next attempt shall begin."""
     if not turn.begun:
         return turn, asked
     turn = replace(turn, used=_used(conn, turn))
-    mine = turn.native.get(runtime) or {}
+    if profile.mode(mode).capabilities.replays:
+        return turn, asked
     if not turn.used.tools:
-        return (turn if _has_spoken_before(conn, turn) else _without(turn, runtime)), asked
+        again = replace(asked, anew=True)
+        return (turn if _has_spoken_before(conn, turn) else _without(turn, profile.name)), again
     going_on = replace(asked, prompt=GO_ON, parts=({"text": GO_ON},), references=(), goes_on=True)
-    if mine.get("native_session"):
+    if (turn.native.get(profile.name) or {}).get("native_session"):
         return turn, going_on
     return replace(turn, native={**turn.native, LOST: True}), going_on
 

@@ -23,15 +23,16 @@ from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
 from adapters.launch.process import Exited, LaunchError
-from adapters.profile import Profile
+from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
-from gateway.errors import Unavailable
+from gateway.egress.policy import EVERYTHING
+from gateway.errors import SwitchboardError, Unavailable
 from gateway.files import rows
-from gateway.files.refs import Kept
 from gateway.files.store import Store
-from gateway.log.rows import Batch, Entry
+from gateway.log.rows import Batch
 from gateway.log.store import Log, entries, merged
+from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
 from gateway.turns import leases, queue, resume
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
@@ -39,6 +40,7 @@ from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
+from gateway.turns.receipts import Receipt
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
@@ -79,7 +81,8 @@ class Runner:
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent, turn.used)
         self.events = 0
-        self._pending = Pending[Event]()
+        self._pending = Pending[Event | Receipt]()
+        self._receipts: list[Receipt] = []  # of lines that were read and are not on their way into the log
         self._stdin = Pending[bytes]()
         self.given: set[str] = set()  # ids of the messages `steer` was called with
         self._messages: deque[tuple[str, str]] = deque()  # (id, text) of those the runtime could not be given yet
@@ -173,12 +176,13 @@ class Runner:
     @asynccontextmanager
     async def _gated(self) -> AsyncIterator[None]:
         """With the agent's way out watched over, where it has an egress policy."""
-        if self.spec.egress is None:
+        policy = self.spec.egress or (EVERYTHING if self.profile.image else None)
+        if policy is None:
             yield
             return
         env, provider = variables(self.spec, self.profile), model_of(self.spec, self.profile)[0]
         named = {"agent": self.spec.name, "session": self.turn.session_id, "turn": self.turn.id}
-        way = Way(self.spec.egress, self.profile, provider, env, self.place.home.parent)
+        way = Way(policy, self.profile, provider, env, self.place.home.parent)
         async with self.gates.opened(way, self._pending.add, **named) as self.gate:
             yield
 
@@ -215,8 +219,7 @@ class Runner:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             if self.cause == "exited":
-                socket = self.gate.socket if self.gate else None
-                self.process = await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
+                self.process = await self._start(launch)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
         last: list[Event] = []
@@ -230,6 +233,14 @@ class Runner:
         if last and self.cause == "exited":
             return last
         return await self._stopped(last)
+
+    async def _start(self, launch: Launch) -> Started:
+        socket = self.gate.socket if self.gate else None
+        if not launch.image:
+            return await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
+        deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds)
+        work = Work(self.turn, self.spec, self.place, deadline, provider=model_of(self.spec, self.profile)[0])
+        return await self.starter.think(launch, work, self.profile, socket)
 
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
@@ -264,16 +275,24 @@ class Runner:
                 self._stdin.add(step.outgoing)
                 if over is not None and self.cause == "exited":
                     return await self._over(over, events)
+                if line.receipt is not None:
+                    self._receipts.append(line.receipt)
                 if not self.dialogue.running:
                     return self._stamp.all(events)
             self._give()
-            self._pending.add(await self._outbox.declared(self._stamp.all(events)))
+            shown = self._stamp.all(events) + (self._stamp.rest() if self._receipts else [])
+            self._pending.add([*await self._outbox.declared(shown), *self._take_receipts()])
             await self._pending.room()
         return []
+
+    def _take_receipts(self) -> list[Receipt]:
+        receipts, self._receipts = self._receipts, []
+        return receipts
 
     async def _over(self, over: Over, events: list[Event]) -> list[Event]:
         """A limit was reached: the turn's last events if it has ended with them; else it is stopped now."""
         self.cause, self.why = over.cause, over.why
+        self._receipts.clear()
         if not self.dialogue.running:
             return self._stamp.all(over.ending(events))
         self._pending.add(await self._outbox.declared(self._stamp.all(events)))
@@ -325,18 +344,20 @@ class Runner:
     # -- the log
 
     async def _commit(self) -> None:
-        while events := await self._pending.take():
-            self.events += len(events)
-            new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
-            native, files = self.native.changed(), self._outbox.take_files()
+        while waiting := await self._pending.take():
+            events = [one for one in waiting if isinstance(one, Event)]
+            await self._append(events, [one for one in waiting if isinstance(one, Receipt)])
 
-            def op(
-                conn: Connection, new: list[Entry] = new, native: Any = native, files: list[Kept] = files
-            ) -> Sequence[Batch]:
-                rows.add(conn, self.turn.session_id, self.turn.task_id, files)
-                return [queue.write_events(conn, self.turn, new, native)]
+    async def _append(self, events: list[Event], receipts: Sequence[Receipt] = ()) -> None:
+        self.events += len(events)
+        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
+        native, files = self.native.changed(), self._outbox.take_files()
 
-            await self._store(op)
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.write_events(conn, self.turn, new, native)]
+
+        await self._store(op, receipts)
 
     async def _interrupt(self, last: list[Event]) -> None:
         """All of a crash's last events but the `done`; the caller is told that the work goes on."""
@@ -368,19 +389,32 @@ class Runner:
             rows.add(conn, self.turn.session_id, self.turn.task_id, files)
             return [queue.finish(conn, self.turn, last, native)]
 
-        await self._store(op)
+        await self._store(op, self._take_receipts())
 
-    async def _store(self, op: Callable[[Connection], Sequence[Batch]]) -> None:
+    async def _store(self, op: Callable[[Connection], Sequence[Batch]], receipts: Sequence[Receipt] = ()) -> None:
         """Write, though the database may be away for a while. Raises Unavailable after the length of a lease."""
+
+        def with_receipts(conn: Connection) -> Sequence[Batch]:
+            batches = op(conn)
+            for receipt in receipts:
+                receipt.join(conn)
+            return batches
+
         give_up = time.monotonic() + self.settings.lease_seconds
         while True:
             try:
-                await self.log.write(op, beside=True)
-            except Unavailable:
+                batches = await self.log.write(with_receipts if receipts else op, beside=True)
+            except Unavailable as exc:
                 if time.monotonic() > give_up:
+                    _fail(receipts, exc)
                     raise
                 await anyio.sleep(RETRY_SECONDS)
+            except SwitchboardError as exc:
+                _fail(receipts, exc)
+                raise
             else:
+                for receipt in receipts:
+                    receipt.settle(batches[0].after.seq)
                 return
 
     def _report(self, status: str, done: Event, began: float) -> None:
@@ -399,6 +433,11 @@ class Runner:
             unknown_lines=self.dialogue.unknown,
             ms=round((time.monotonic() - began) * 1000),
         )
+
+
+def _fail(receipts: Sequence[Receipt], error: SwitchboardError) -> None:
+    for receipt in receipts:
+        receipt.fail(error)
 
 
 class _Native:
@@ -433,6 +472,11 @@ class _Stamp:
     def all(self, events: list[Event]) -> list[Event]:
         return [stamped for event in merged(events) for stamped in self._one(event)]
 
+    def rest(self) -> list[Event]:
+        """Text that was held back, because it may be the beginning of a path."""
+        held = self._veil.rest()
+        return [ev.chunk(held)] if held else []
+
     def _one(self, event: Event) -> list[Event]:
         if event.type == "chunk":
             text = self._veil.text(event.body["text"])
@@ -441,9 +485,8 @@ class _Stamp:
             if event.type == "native_session":
                 self._native.remember(native_session=event.body["id"])
             return [event]
-        held = self._veil.rest()
         shown = replace(event, body=self._timed(event.type, self._veil.clean(event.body)))
-        return [ev.chunk(held), shown] if held else [shown]
+        return [*self.rest(), shown]
 
     def _timed(self, type: str, body: dict[str, Any]) -> dict[str, Any]:
         if type == "tool_start":

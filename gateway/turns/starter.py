@@ -7,6 +7,9 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from errno import EPERM
 from pathlib import Path
 
@@ -20,9 +23,12 @@ from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container
 from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
 from adapters.launch.sidecar import sidecar
-from adapters.profile import Launch
+from adapters.profile import Launch, Profile
 from gateway.db.engine import Database
 from gateway.errors import SwitchboardError
+from gateway.runtime_api.brain import Brain, Work
+from gateway.runtime_api.container import API_PORT, box_of, parted
+from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import orders
 from gateway.turns.launching import Place
@@ -33,17 +39,22 @@ USER = 10001  # of a container whose gateway runs as root; nobody is root inside
 
 log_ = structlog.get_logger("switchboard.containers")
 
-Started = Process | Container
+Started = Process | Container | Brain
 
 
 class Starter:
     """Where the processes of one worker come from."""
 
-    def __init__(self, database: Database, settings: Settings, worker: str) -> None:
+    def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
+        self._api = api
         self.warden = Warden()
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
+
+    @property
+    def engine(self) -> Engine:
+        return self._containers
 
     async def aclose(self) -> None:
         await self.warden.aclose()
@@ -62,16 +73,23 @@ class Starter:
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
 
+    async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
+        """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
+        user = _user()
+        await anyio.to_thread.run_sync(_prepared, work.place, launch, user)
+        public, told = parted(launch.env, work.spec.env, profile)
+
+        async def start(brain: Brain, token: str) -> Container:
+            box = box_of(brain, token, launch.image, public, self._labels(work.turn.id), user)
+            box = replace(box, memory_mb=self._settings.container_memory_mb, pids=self._settings.container_pids)
+            ways = {API_PORT: self._api.socket, **({sandbox.RELAY_PORT: egress} if egress else {})}
+            return await self._containers.spawn(box, await self._sidecar(ways, box))
+
+        return await self._api.begin(replace(work, variables=told), start)
+
     async def _contained(self, launch: Launch, place: Place, turn: str, egress: Path | None) -> Container:
-        uid, gid = (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-
-        def prepare() -> None:
-            _furnish(place, launch)
-            if os.geteuid() == 0:
-                for folder in (place.home, place.work):
-                    _give(folder, uid, gid)
-
-        await anyio.to_thread.run_sync(prepare)
+        user = _user()
+        await anyio.to_thread.run_sync(_prepared, place, launch, user)
         env = child_env(str(place.home), launch.env)
         del env["PATH"]  # the image has its own
         box = Box(
@@ -81,16 +99,16 @@ class Starter:
             cwd=str(place.work),
             mounts=(str(place.home), str(place.work)),
             labels=self._labels(turn),
-            user=f"{uid}:{gid}",
+            user=user,
             network=self._settings.container_network,
             memory_mb=self._settings.container_memory_mb,
             pids=self._settings.container_pids,
         )
-        side = None if egress is None else await self._sidecar(egress, box)
+        side = None if egress is None else await self._sidecar({sandbox.RELAY_PORT: egress}, box)
         return await self._containers.spawn(box, side)
 
-    async def _sidecar(self, egress: Path, box: Box) -> Container:
-        image, ways = self._settings.sidecar_image, {sandbox.RELAY_PORT: egress}
+    async def _sidecar(self, ways: Mapping[int, Path], box: Box) -> Container:
+        image = self._settings.sidecar_image
         return await sidecar(self._containers, ways=ways, image=image, user=box.user, labels=box.labels)
 
     def _labels(self, turn: str) -> dict[str, str]:
@@ -125,6 +143,20 @@ def _furnish(place: Place, launch: Launch) -> None:
     write_files(str(place.home), launch.files)
 
 
+def _user() -> str:
+    """Of containers: nobody is root inside."""
+    return f"{USER}:{USER}" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
+
+
+def _prepared(place: Place, launch: Launch, user: str) -> None:
+    """The session's directories, for a container's user."""
+    _furnish(place, launch)
+    if os.geteuid() == 0:
+        uid, gid = map(int, user.split(":"))
+        for folder in (place.home, place.work):
+            given_to(folder, uid, gid)
+
+
 def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
     if reason := sandbox.probe(network=egress is None):
         raise LaunchError(EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
@@ -132,9 +164,10 @@ def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> 
     return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
 
 
-def _give(folder: Path, uid: int, gid: int) -> None:
-    """All of a directory to a user, links as links. Nothing of the session runs meanwhile."""
+def given_to(folder: Path, uid: int, gid: int) -> None:
+    """All of a directory to a user, links as links. What runs there meanwhile may change it, and leads nowhere else."""
     for _, folders, files, handle in os.fwalk(folder):
         for name in [".", *folders, *files]:
-            if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
-                os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
+            with suppress(FileNotFoundError):
+                if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
+                    os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)

@@ -9,7 +9,7 @@ another attempt (`turns.resume`) or is ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,11 +23,14 @@ from adapters.events import ErrorCategory
 from adapters.launch.process import kill_leftovers
 from adapters.profile import Profile
 from gateway.clock import new_id
-from gateway.db.jobs import Operation
+from gateway.db.jobs import Operation, T
 from gateway.egress.gate import Gates
 from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError, Unavailable
 from gateway.files.store import Store
+from gateway.hands.service import Hands
 from gateway.log.store import Log
+from gateway.runtime_api.sandbox import routes
+from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import inbox, leases, orders, queue, resume
 from gateway.turns.asked import Asked, asked_of
@@ -37,6 +40,7 @@ from gateway.turns.leases import Claimed, Seen
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
 from gateway.turns.runner import Runner
+from gateway.turns.runtimes import profile_of
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter
 
@@ -74,7 +78,10 @@ class Worker:
         self.log, self.settings, self.profiles, self.load_agent = log, settings, profiles, load_agent
         self.store, self.gates = store, gates
         self.name = new_id("wrk")
-        self.starter = Starter(log.database, settings, self.name)
+        self.runtime_api = RuntimeApi(log, settings)
+        self.starter = Starter(log.database, settings, self.name, self.runtime_api)
+        self.hands = Hands(self.starter.engine, log.database, settings)
+        self.runtime_api.more, self.runtime_api.end = routes(self.hands, settings.max_body_bytes), self.hands.end
         journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
         self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
@@ -114,12 +121,13 @@ class Worker:
         await self.starter.warden.start()
         try:
             await self.log.database.appear(self.name)
-            async with anyio.create_task_group() as group:
+            async with self.runtime_api.opened(), anyio.create_task_group() as group:
                 await group.start(self.starter.sweep_forever)
-                for _ in range(LOOKS):
-                    await self._take_over(group)
+                await group.start(self.hands.run)
                 group.start_soon(self._attend_forever)
                 group.start_soon(self._beat_forever)
+                for _ in range(LOOKS):
+                    await self._take_over(group)
                 group.start_soon(self._take_over_forever, group)
                 task_status.started()
                 await self._claim_until_drained(group)
@@ -238,7 +246,18 @@ class Worker:
             return
         for turn in taken:
             log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
-            await self._settle(turn, group)
+        await self._end_leftovers([turn.id for turn in taken if turn.begun])
+        async with anyio.create_task_group() as settling:
+            for turn in taken:
+                settling.start_soon(self._settle, turn, group)
+
+    async def _end_leftovers(self, turns: Sequence[str]) -> None:
+        """End what the lost workers have left running of turns on this machine."""
+        for turn in turns:
+            await anyio.to_thread.run_sync(kill_leftovers, turn)
+        if turns:
+            with anyio.move_on_after(SWEEP_PATIENCE):
+                await self.starter.sweep()
 
     async def _lost(self) -> list[Seen]:
         """Turns whose worker has died, or was not heard of for too long.
@@ -252,36 +271,36 @@ class Worker:
         return [turn for turn in seen if turn.expired or turn.owner in dead & before]
 
     async def _settle(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
-        """Give a turn that was taken over what is due to it."""
+        """Give a turn that was taken over, and of which nothing runs any more, what is due to it."""
         if not turn.begun:
             await self._hand_back(turn)
-            return
-        await anyio.to_thread.run_sync(kill_leftovers, turn.id)
-        with anyio.move_on_after(SWEEP_PATIENCE):
-            await self.starter.sweep()
-        if await self._goes_on(turn):
+        elif await self._goes_on(turn):
             told = resume.interrupted()
-            await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told))
-            self._start(turn, group)
+            if await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told)):
+                self._start(turn, group)
         else:
             await self._abandon(turn, LOST)
 
     async def _goes_on(self, turn: Claimed) -> bool:
         """Whether a turn whose process is gone is to have another attempt."""
 
-        def look(conn: Connection) -> AgentSpec | None:
+        def look(conn: Connection) -> tuple[AgentSpec, Profile | None] | None:
             over = queue.has_done(conn, turn) or queue.asked_to_stop(conn, turn)
-            return None if over else self.load_agent(conn, turn.agent_id, turn.agent_version)
+            return None if over else self._made_of(conn, turn)
 
         try:
-            spec = await self.log.database.read(look)
+            found = await self.log.database.read(look)
         except SwitchboardError:
             return False  # whoever ends it tells why
-        profile = self.profiles.get(spec.runtime) if spec else None
+        spec, profile = found or (None, None)
         if spec is None or profile is None:
             return False
         limits = stricter(spec.limits, turn.limits)
         return resume.may_go_on(turn, profile.mode(spec.mode), limits.get("turn_attempts", self.settings.turn_attempts))
+
+    def _made_of(self, conn: Connection, turn: Claimed) -> tuple[AgentSpec, Profile | None]:
+        spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
+        return spec, profile_of(conn, self.profiles, spec.runtime, turn.runtime_version)
 
     # -- one turn
 
@@ -304,47 +323,52 @@ class Worker:
                 await self._part(held)
             raise
         finally:
+            with anyio.CancelScope(shield=True):
+                await self.hands.end(turn.id)
             del self._held[turn.id]
             held.finished.set()
             self._work.set()
 
     async def _attempts(self, held: _Held) -> None:
         """Run a turn until it has ended, if need be in several attempts."""
-        held.runner = await self._runner(held.turn)
+        held.runner = await self._patiently(lambda: self._runner(held.turn))
         self._asked.set()
         while await held.runner.run():
             held.turn = held.runner.turn
             await held.runner.rest(resume.pause(held.turn.attempt, self.settings.turn_backoff_seconds))
-            following = await self.log.database.write(lambda conn: leases.again(conn, held.turn))
-            if await self._asked_to_stop(following):
+            following = await self._patiently(lambda: self._again(held.turn))
+            if await self._patiently(lambda: self._asked_to_stop(following)):  # noqa: B023  (it is awaited here)
                 await self._abandon(following, "")
                 break
-            held.runner, held.turn = await self._runner(following), following
+            held.runner, held.turn = await self._patiently(lambda: self._runner(following)), following  # noqa: B023
             self._asked.set()
+
+    async def _again(self, turn: Claimed) -> Claimed:
+        return await self.log.database.write(lambda conn: leases.again(conn, turn))
 
     async def _asked_to_stop(self, turn: Claimed) -> bool:
         return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))
 
-    async def _runner(self, turn: Claimed) -> Runner:
+    async def _patiently(self, do: Callable[[], Awaitable[T]]) -> T:
         """A database that is away for a while costs a turn nothing; when the lease is lost meanwhile this is cancelled."""
         give_up = time.monotonic() + 2 * self.settings.lease_seconds
         while True:
             try:
-                return await self._made(turn)
+                return await do()
             except Unavailable as exc:
                 if time.monotonic() > give_up:
                     raise
-                log_.error("turn_not_read", error=exc.message)
+                log_.error("turn_waits", error=exc.message)
                 await anyio.sleep(RETRY_SECONDS)
 
-    async def _made(self, turn: Claimed) -> Runner:
-        def load(conn: Connection) -> tuple[AgentSpec, Claimed, Asked]:
-            spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
-            return spec, *resume.continued(conn, turn, asked_of(conn, turn), spec.runtime)
+    async def _runner(self, turn: Claimed) -> Runner:
+        def load(conn: Connection) -> tuple[AgentSpec, Profile | None, Claimed, Asked]:
+            spec, profile = self._made_of(conn, turn)
+            asked = asked_of(conn, turn)
+            return spec, profile, *(resume.continued(conn, turn, asked, profile, spec.mode) if profile else (turn, asked))
 
-        spec, turn, asked = await self.log.database.read(load)
+        spec, profile, turn, asked = await self.log.database.read(load)
         spec = replace(spec, limits=stricter(spec.limits, turn.limits))
-        profile = self.profiles.get(spec.runtime)
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         begun = await self.memory.begin(turn, asked, spec)
@@ -387,16 +411,17 @@ class Worker:
         await self._insist(self.log.database.write, lambda conn: leases.hand_back(conn, turn))
         self.wake()
 
-    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> None:
-        """Write for a turn. If the database refuses for the time of a lease, the turn is found again as a lost one."""
+    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
+        """Write for a turn; False if it is not ours any more, or the database refused for a lease: then it is found as lost."""
         with anyio.move_on_after(self.settings.lease_seconds):
             while True:
                 try:
                     await write(op)
                 except Fenced:
-                    return
+                    return False
                 except SwitchboardError as exc:
                     log_.error("turn_not_settled", error=exc.message)
                     await anyio.sleep(RETRY_SECONDS)
                 else:
-                    return
+                    return True
+        return False

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import anyio
 
-
 from tests.crash.cuts import cut_streams
 from tests.crash.found import Found
 from tests.crash.hooks import kill_by_turns
@@ -123,7 +122,7 @@ def _both(asked: argparse.Namespace) -> int:
     running = [subprocess.Popen([*command, database]) for database in DATABASES] if set(asked.parts) & set(ROUNDS) else []
     failed = sum(process.wait() != 0 for process in running)
     if SIMULATION in asked.parts:
-        raise NotImplementedError
+        failed += simulation.main(max(1, SCHEDULES * asked.rounds // FULL), asked.seed, processes=2)
     said = "violations: look above" if failed else "no violation"
     print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s: {said}")
     return int(failed > 0)

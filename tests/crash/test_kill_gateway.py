@@ -50,7 +50,7 @@ async def check_round(client: Client, cuts: list[Cut]) -> None:
         for cut in cuts:
             group.start_soon(check, client, cut)
     for task in [task async for task in tasks(client) if task["status"]["state"] not in FINAL]:
-        with anyio.fail_after(30):  # accepted, but its client was never told
+        with anyio.fail_after(60):  # accepted, but its client was never told
             await resumed(client, task["id"], "0")
     assert {task["status"]["state"] async for task in tasks(client)} <= FINAL
 

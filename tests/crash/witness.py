@@ -91,13 +91,13 @@ async def check(client: Client, cut: Cut) -> None:
     if cut.accepted is None:
         return
     task_id, context_id = cut.accepted["id"], cut.accepted["contextId"]
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         replay = await resumed(client, task_id, cut.frames[0].id if cut.frames else "0")
     assert replay[-1].result["statusUpdate"]["status"]["state"] in FINAL
     if cut.frames:
         told = cut.told()
         assert replay[: len(told)] == told, "a client was shown what is not stored"
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             rest = await resumed(client, task_id, told[-1].id if told else cut.frames[0].id)
         assert told + rest == replay
     events = await client.events(context_id)

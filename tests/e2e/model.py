@@ -84,9 +84,12 @@ class Model:
         """One more scenario, which makes one call. Answers its marker."""
         marker = f"{name}-{uuid.uuid4().hex}"
         scenario = {"steps": [{"calls": [call]}, {"text": "Done."}]}
-        more = {"fixtures": list(fixtures({marker: scenario}))}
-        await self._control("POST", "fixtures", json=more)
+        await self.add(list(fixtures({marker: scenario})))
         return marker
+
+    async def add(self, steps: list[Json]) -> None:
+        """Steps as the server itself wants them."""
+        await self._control("POST", "fixtures", json={"fixtures": steps})
 
     async def requests(self, marker: str, *, least: int = 1) -> list[str]:
         """Every request (its body, as text) in which `marker` stands, in order; waits for the `least` there will be.

@@ -6,9 +6,11 @@ from sqlmodel import SQLModel
 import gateway.db.models  # fills the metadata
 import gateway.deliver.models
 import gateway.files.models
+import gateway.hands.models
 import gateway.idempotency
 import gateway.log.models
-import gateway.retention.models  # noqa: F401
+import gateway.retention.models
+import gateway.runtime_api.models  # noqa: F401
 import registry.models  # noqa: F401
 
 connection = context.config.attributes["connection"]

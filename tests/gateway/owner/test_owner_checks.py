@@ -35,7 +35,8 @@ async def test_runtimes_are_listed_with_what_they_can_do(api: Api) -> None:
     path = api.install("alpha-cli", "echo 'alpha 2.1.7 (build 5)'")
     found = {runtime["name"]: runtime for runtime in (await api.call("runtimes.list"))["runtimes"]}
     assert list(found) == ["alpha", "beta", "own", "rehearsal"]
-    can = {"deltas": True, "resume": True, "steer": True, "interrupt": True, "structured": True, "direct": False}
+    can = {"deltas": True, "resume": True, "steer": True, "interrupt": True, "structured": True}
+    can |= {"direct": False, "replays": False}
     assert found["alpha"] == {
         "name": "alpha",
         "title": "Alpha",

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012_support"
-down_revision = "0011_leases"
+revision = "0014_support"
+down_revision = "0013_contract"
 
 
 def upgrade() -> None:

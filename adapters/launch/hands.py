@@ -1,0 +1,343 @@
+"""A container that outlives the commands run in it: where an agent's tools act, beside what thinks for it.
+
+    room = Room(engine, Quarters(name="...", image="switchboard-agent", mounts={...}, ...))
+    ran = await room.run(("sh", "-c", "make test"), seconds=60, keep=Ends(128_000, 128_000))
+    await room.stop()         # hibernates: the next command starts it again
+    await room.remove()
+
+It is made by the first command, under a name the engine has only once, so that whoever comes next, in whatever process,
+finds it. What has stopped it, an engine that restarted too, costs the next command a start. It is confined as every
+container of ours and holds no secret.
+
+A command's output is one stream, in the order it was written, and ends with a line that only we know: processes that the
+command leaves behind hold nothing up, and go on. At its deadline its process group gets TERM, then KILL, and so does whatever
+left the group but still has the command's mark in its environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from errno import EIO
+from typing import Any, NamedTuple
+
+import anyio
+import requests
+from docker.client import DockerClient
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.types import Mount
+
+from adapters.launch.container import Box, Engine, confined, connected
+from adapters.launch.frames import Attached, Frames
+from adapters.launch.process import LaunchError
+
+HANDS, SESSION, MADE = "switchboard.hands", "switchboard.session", "switchboard.made"
+MARK = "SWITCHBOARD_CALL"  # in the environment of whatever a command starts
+TRIES = 10  # of a command whose container somebody stops or removes at that moment
+KILL_SECONDS = 10  # for the engine to end a command; then it is left to the container's own end
+FLOOD = 256 * 2**20  # bytes after which a command that only prints is ended
+CHUNK = 2**20  # bytes that are dropped at a time
+STOP_SECONDS = 1
+PAUSE_SECONDS = 0.1
+
+_REST = 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait "$!"; done'
+_RUN = 'exec 2>&1; echo "$$"; end=$1; shift; "$@"; code=$?; printf "\\n%s %s\\n" "$end" "$code"'
+_KILL = """
+if [ -n "$2" ]; then
+    kill -TERM -- "-$2" 2>/dev/null
+    for n in 1 2 3 4 5 6 7 8 9 10; do kill -0 -- "-$2" 2>/dev/null && sleep 0.1; done
+    kill -KILL -- "-$2" 2>/dev/null
+fi
+for n in 1 2 3 4 5; do
+    left=
+    for at in /proc/[0-9]*; do
+        tr '\\0' '\\n' 2>/dev/null < "$at/environ" | grep -qxF "$1" && kill -KILL "${at#/proc/}" 2>/dev/null && left=1
+    done
+    [ -n "$left" ] || break
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarters:
+    """A container as it is to be. `mounts`: directories outside -> where they are inside, which it may write."""
+
+    name: str
+    image: str
+    mounts: Mapping[str, str]
+    env: Mapping[str, str]
+    cwd: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    user: str = "10001:10001"
+    network: str = "none"
+    memory_mb: int = 4096
+    pids: int = 1024
+
+    def described(self) -> dict[str, Any]:
+        """As the SDK wants it, with a label by which another make-up is known."""
+        made = {
+            "image": self.image,
+            "entrypoint": ["/bin/sh", "-c", _REST],
+            "command": [],
+            "environment": dict(self.env),
+            "working_dir": self.cwd,
+            "user": self.user,
+            "mounts": [Mount(inside, outside, type="bind") for outside, inside in self.mounts.items()],
+            "network_mode": self.network,
+            **confined(self.memory_mb, self.pids),
+        }
+        digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return {**made, "name": self.name, "labels": {**self.labels, MADE: digest}}
+
+
+class Ends(NamedTuple):
+    """How much of an output is kept: its first bytes and its last."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """`code` is None where the command was ended by us, or lost. `left_out`: bytes between what was kept."""
+
+    first: bytes
+    last: bytes = b""
+    left_out: int = 0
+    code: int | None = None
+    cause: str = ""  # timeout, flood, lost
+
+
+class Found(NamedTuple):
+    """One that is there."""
+
+    id: str
+    session: str
+    running: bool
+
+
+class Room:
+    """One such container. Any number of commands may run in it at the same time."""
+
+    def __init__(self, engine: Engine, quarters: Quarters) -> None:
+        self._engine, self._quarters = engine, quarters
+        self._making = anyio.Lock()
+        self._id = ""
+
+    async def run(
+        self, argv: Sequence[str], *, seconds: float, keep: Ends, mark: str = "", content: bytes | None = None
+    ) -> Ran:
+        """Run a command to its end; `content` is its stdin. Raises LaunchError; then it has not begun.
+
+        Cancelled, it ends what it has begun.
+        """
+        end = secrets.token_hex(16)
+        request = {"env": {MARK: mark} if mark else {}, "argv": ("/bin/sh", "-c", _RUN, "switchboard", end, *argv)}
+        connection = await self._begun(request, content is not None)
+        reading = _Reading(end.encode(), keep)
+        ended = False
+        try:
+            with anyio.move_on_after(seconds) as deadline:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(_write, connection, content)
+                    ended = await reading.all(connection)
+                    group.cancel_scope.cancel()
+            if deadline.cancelled_caught:
+                reading.cause = "timeout"
+        finally:
+            if not ended:
+                await self._kill(mark, reading.group)
+            connection.close()
+        return reading.ran
+
+    async def kill(self, mark: str) -> None:
+        """End whatever a command left that was given this mark. Does nothing where no container runs."""
+        await self._kill(mark, "")
+
+    async def stop(self) -> None:
+        """Hibernate. Raises LaunchError."""
+        await self._engine.call(lambda client: _stopped(client, self._quarters.name))
+
+    async def remove(self) -> None:
+        await self._engine.call(lambda client: _removed(client, self._quarters.name))
+
+    async def _begun(self, request: Mapping[str, Any], stdin: bool) -> Attached:
+        for _ in range(TRIES):
+            if not self._id:
+                await self._ready()
+            connection = await self._exec(self._id, request, stdin)
+            if connection is not None:
+                return connection
+            self._id = ""
+        raise LaunchError(EIO, f"The container {self._quarters.name} does not stay up long enough to run a command.")
+
+    async def _ready(self) -> None:
+        async with self._making:
+            if not self._id:
+                self._id = await self._engine.call(lambda client: _woken(client, self._quarters), self._box)
+
+    async def _kill(self, mark: str, group: str) -> None:
+        request = {"env": {}, "argv": ("/bin/sh", "-c", _KILL, "switchboard", f"{MARK}={mark or '-'}", group)}
+        with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS), suppress(LaunchError):
+            killing = await self._exec(self._quarters.name, request, stdin=False)
+            if killing is not None:
+                try:
+                    while await killing.chunk():
+                        pass
+                finally:
+                    killing.close()
+
+    async def _exec(self, container: str, request: Mapping[str, Any], stdin: bool) -> Attached | None:
+        found = await self._engine.call(lambda client: _begun(client, container, request, stdin), self._box)
+        return None if found is None else Attached(found)
+
+    @property
+    def _box(self) -> Box:
+        return Box(self._quarters.image, (), {}, "", ())
+
+
+async def rooms(engine: Engine, installation: str) -> list[Found]:
+    """Every one of an installation. Raises LaunchError."""
+    wanted = {"label": f"{HANDS}={installation}"}
+    found = await engine.call(lambda client: client.api.containers(all=True, filters=wanted))
+    return [Found(one["Id"], one["Labels"].get(SESSION, ""), one["State"] == "running") for one in found]
+
+
+async def stop(engine: Engine, id: str) -> None:
+    await engine.call(lambda client: _stopped(client, id))
+
+
+class _Reading:
+    """A command's output as it comes: its process group, what is kept, its end."""
+
+    def __init__(self, end: bytes, keep: Ends) -> None:
+        self.group, self.cause = "", ""
+        self._end = b"\n" + end + b" "
+        self._spare = len(self._end) + 16  # bytes the end may have, with its number
+        self._keep = keep
+        self._head, self._tail = bytearray(), bytearray()
+        self._left_out = 0
+        self._frames = Frames()
+        self._code: int | None = None
+
+    async def all(self, connection: Attached) -> bool:
+        """Whether it has ended by itself."""
+        while chunk := await connection.chunk():
+            for _, piece in self._frames.feed(chunk):
+                self._take(piece)
+            if self._has_ended(len(chunk)):
+                return True
+            if self._left_out > FLOOD:
+                self.cause = "flood"
+                return False
+        self.cause = "lost"
+        return False
+
+    @property
+    def ran(self) -> Ran:
+        self._fill(0)
+        self._drop(self._keep.last)
+        return Ran(bytes(self._head), bytes(self._tail), self._left_out, self._code, self.cause)
+
+    def _take(self, piece: bytes) -> None:
+        self._tail += piece
+        if not self.group and b"\n" in self._tail:
+            line, _, rest = bytes(self._tail).partition(b"\n")
+            self.group, self._tail = line.decode("ascii", "replace"), bytearray(rest)
+        if self.group:
+            self._fill(self._spare)
+            if len(self._tail) > self._keep.last + self._spare + CHUNK:
+                self._drop(self._keep.last + self._spare)
+
+    def _fill(self, spare: int) -> None:
+        """Move all but the last bytes to the first ones, while there is room."""
+        movable = min(len(self._tail) - spare, self._keep.first - len(self._head))
+        if movable > 0:
+            self._head += self._tail[:movable]
+            del self._tail[:movable]
+
+    def _drop(self, most: int) -> None:
+        over = len(self._tail) - most
+        if over > 0:
+            self._left_out += over
+            del self._tail[:over]
+
+    def _has_ended(self, new: int) -> bool:
+        at = self._tail.find(self._end, max(0, len(self._tail) - new - self._spare))
+        if at < 0 or not self._tail.endswith(b"\n", at + len(self._end)):
+            return False
+        self._code = int(self._tail[at + len(self._end) :].split(b"\n", 1)[0])
+        del self._tail[at:]
+        self._fill(0)
+        return True
+
+
+async def _write(connection: Attached, content: bytes | None) -> None:
+    if content is not None:
+        await connection.write(content)
+        await connection.half_close()
+
+
+def _begun(client: DockerClient, container: str, request: Mapping[str, Any], stdin: bool) -> Any:
+    """The streams of a command that has begun; None where its container does not run."""
+    try:
+        made = client.api.exec_create(container, list(request["argv"]), stdin=stdin, environment=dict(request["env"]))
+        return connected(client, f"/exec/{made['Id']}/start", json={"Detach": False, "Tty": False})
+    except (APIError, requests.HTTPError) as exc:
+        if exc.response is not None and exc.response.status_code in (404, 409):
+            return None
+        raise
+
+
+def _woken(client: DockerClient, quarters: Quarters) -> str:
+    """The id of the container, which runs now. One that rests and is not as it is to be is made anew."""
+    wanted = quarters.described()
+    for _ in range(TRIES):
+        try:
+            return _started(client, quarters.name, wanted["labels"][MADE])
+        except ImageNotFound:
+            raise
+        except NotFound:
+            with _unless_taken():
+                client.containers.create(**wanted)
+        except APIError as exc:
+            if exc.status_code != 409:  # being removed
+                raise
+            time.sleep(PAUSE_SECONDS)
+    raise LaunchError(EIO, f"The container {quarters.name} could not be made: something removes it again and again.")
+
+
+def _started(client: DockerClient, name: str, made: str) -> str:
+    found = client.api.inspect_container(name)
+    if not found["State"]["Running"] and found["Config"]["Labels"].get(MADE) != made:
+        client.api.remove_container(found["Id"], force=True, v=True)
+        raise NotFound(f"{name} has been removed")
+    client.api.start(found["Id"])
+    return str(found["Id"])
+
+
+@contextmanager
+def _unless_taken() -> Iterator[None]:
+    try:
+        yield
+    except APIError as exc:
+        if exc.status_code != 409:  # somebody else has just made it
+            raise
+
+
+def _stopped(client: DockerClient, container: str) -> None:
+    with suppress(NotFound):
+        client.api.stop(container, timeout=STOP_SECONDS)
+
+
+def _removed(client: DockerClient, container: str) -> None:
+    try:
+        client.api.remove_container(container, force=True, v=True)
+    except APIError as exc:
+        if exc.status_code not in (404, 409):
+            raise

@@ -1,0 +1,268 @@
+"""What the tools do, in the session's container: small scripts of /bin/sh there, everything byte-exact decided here.
+
+A path is checked twice: as text before anything runs, and inside, where symbolic links are followed: one that leads out of
+the workspace is refused, not followed. That keeps a tool to what its name says; what protects everybody else is the container.
+Files are written beside their place and moved there, so nobody reads half of one, and keep their mode.
+"""
+
+from __future__ import annotations
+
+import base64
+import posixpath
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import anyio
+
+from adapters.launch.hands import Ends, Ran
+from gateway.errors import InvalidParams
+from gateway.hands.paths import leads_out, pattern_of, within
+from gateway.hands.tools import MAX_FILE, Bash, Edit, Glob, Grep, Input, Ls, Read, Result, Write, content_of, wrong
+
+ENDS = Ends(128 * 1024, 128 * 1024)  # of a command's output
+LISTING = 16 * 2**20  # bytes of a list of files, or of lines found
+MAX_ENTRIES = 2000  # files or lines that are told
+MAX_LINE = 500  # characters of a line that was found
+FILE_SECONDS = 120
+
+
+# $1: a path relative to the workspace, which the container works in. Sets `at`: where it really is.
+_FIND = """
+export LC_ALL=C
+near=$1
+while [ ! -e "./$near" ] && [ ! -L "./$near" ]; do near=$(dirname -- "$near"); done
+at=$(readlink -f -- "./$near") || exit 71
+case "$at/" in "$PWD"/*) ;; *) exit 71 ;; esac
+"""
+_EXISTING = _FIND + '[ "$near" = "$1" ] || exit 72\n'
+_READ = (
+    _EXISTING
+    + """
+[ -d "$at" ] && exit 73
+[ -f "$at" ] || exit 74
+[ -r "$at" ] || exit 75
+case $2 in
+    all) head -c "$5" < "$at" ;;
+    bytes) tail -c "+$3" -- "$at" | head -c "$5" ;;
+    lines) tail -n "+$3" -- "$at" | head -n "$4" | head -c "$5" ;;
+esac
+"""
+)
+# $2: its size
+_WRITE = (
+    _FIND
+    + """
+if [ "$near" != "$1" ]; then
+    rest=$1
+    [ "$near" = . ] || rest=${1#"$near"/}
+    at=$at/$rest
+    mkdir -p -- "$(dirname -- "$at")" || exit 75
+elif [ -d "$at" ]; then
+    exit 73
+elif [ -e "$at" ]; then
+    [ -f "$at" ] || exit 74
+    [ -w "$at" ] || exit 75
+fi
+new=$(mktemp -- "$(dirname -- "$at")/.new.XXXXXX") || exit 75
+trap 'rm -f -- "$new"' EXIT
+chmod "$(printf %o $((0666 & ~$(umask))))" "$new"
+[ -f "$at" ] && cp -p -- "$at" "$new"
+cat > "$new" || exit 75
+[ "$(wc -c < "$new")" -eq "$2" ] || exit 76
+mv -f -- "$new" "$at" || exit 75
+"""
+)
+_LIST = _EXISTING + '[ -d "$at" ] || exit 74\ncd -- "$at" && ls -1Ap 2> /dev/null | head -c "$2"\n'
+_FILES = (
+    _EXISTING
+    + """
+[ -d "$at" ] || exit 74
+cd -- "$at" && find . -name .git -prune -o -type f -print0 2> /dev/null | head -c "$2"
+"""
+)
+# $3: the pattern, $4: -i or nothing
+_GREP = (
+    _EXISTING
+    + """
+export LC_ALL=C.UTF-8
+more=
+grep -qI x /dev/null 2>/dev/null
+[ $? -le 1 ] && more='-I --exclude-dir=.git'
+grep -E -e "$3" /dev/null > /dev/null || [ $? -eq 1 ] || exit 75
+if [ -d "$at" ]; then cd -- "$at" && grep -rnE $more $4 -e "$3" . 2> /dev/null
+else grep -HnE $more $4 -e "$3" "./$1" 2> /dev/null; fi | head -c "$2"
+"""
+)
+_SHELL = 'command -v bash > /dev/null && exec bash -c "$1" < /dev/null; exec sh -c "$1" < /dev/null'
+_ENDED = {
+    "timeout": "ended after {} ms, with all it had started",
+    "flood": "ended, because it did nothing but print",
+    "lost": "its container was stopped, or it ended its own shell",
+}
+_LINE = re.compile(r"(.+?):(\d+):(.*)", re.DOTALL)
+
+
+class Command(NamedTuple):
+    """What is to run in the container: it works in the workspace."""
+
+    argv: tuple[str, ...]
+    seconds: float
+    keep: Ends
+    content: bytes | None = None
+
+
+Run = Callable[[Command], Awaitable[Ran]]
+
+
+class Failed(Exception):
+    """A tool could not do what it was asked; in words for whoever asked."""
+
+
+async def act(run: Run, input: Input, writing: anyio.Lock) -> Result:
+    """Do what a tool is asked. `writing`: held while a file is changed. Raises LaunchError."""
+    try:
+        match input:
+            case Bash():
+                return await _bash(run, input)
+            case Read():
+                return await _read(run, input)
+            case Write():
+                content = content_of(input)
+                async with writing:
+                    return await _write(run, within(input.path), content)
+            case Edit():
+                async with writing:
+                    return await _edit(run, input)
+            case Ls():
+                return _listed((await _told(run, _LIST, within(input.path), LISTING)).decode("utf-8", "replace").splitlines())
+            case Glob():
+                return await _glob(run, input)
+            case Grep():
+                return await _grep(run, input)
+    except (Failed, InvalidParams) as exc:
+        return wrong(str(exc) if isinstance(exc, Failed) else f"{exc.message} {exc.hint}")
+    raise AssertionError(input)
+
+
+async def _bash(run: Run, input: Bash) -> Result:
+    argv = ("/bin/sh", "-c", _SHELL, "sh", input.command)
+    ran = await run(Command(argv, input.timeout_ms / 1000, ENDS))
+    output = _text(ran)
+    if ran.cause:
+        said = _ENDED[ran.cause].format(input.timeout_ms)
+        output += f"[{said}]" if not output or output.endswith("\n") else f"\n[{said}]"
+    failed = bool(ran.cause) or ran.code != 0
+    return Result(output, failed, ran.code, truncated=ran.left_out > 0, timed_out=ran.cause == "timeout")
+
+
+def _text(ran: Ran) -> str:
+    if not ran.left_out:
+        return (ran.first + ran.last).decode("utf-8", "replace")
+    first, last = ran.first.decode("utf-8", "replace"), ran.last.decode("utf-8", "replace")
+    return f"{first}\n[... {ran.left_out} bytes left out ...]\n{last}"
+
+
+# -- files
+
+
+async def _read(run: Run, input: Read) -> Result:
+    path = within(input.path)
+    if input.encoding == "base64":
+        most = min(input.limit or MAX_FILE, MAX_FILE)
+        how = ("bytes", (input.offset or 0) + 1, 0, most + 1)
+        content = await _told(run, _READ, path, *how)
+        more = len(content) > most
+        return Result(base64.b64encode(content[:most]).decode(), truncated=more, encoding="base64")
+    lines = input.offset is not None or input.limit is not None
+    how = ("lines" if lines else "all", max(input.offset or 1, 1), input.limit or 10**9, MAX_FILE + 1)
+    content = await _told(run, _READ, path, *how)
+    truncated = len(content) > MAX_FILE
+    try:  # what the cut has left of a character is not told
+        text = getincrementaldecoder("utf-8")().decode(content[:MAX_FILE], final=not truncated)
+    except UnicodeDecodeError:
+        raise Failed(f"{path!r} is no UTF-8 text. Read it with encoding base64.") from None
+    return Result(text, truncated=truncated)
+
+
+async def _write(run: Run, path: str, content: bytes) -> Result:
+    await _told(run, _WRITE, path, len(content), content=content)
+    return Result(f"{len(content)} bytes written to {path}.")
+
+
+async def _edit(run: Run, input: Edit) -> Result:
+    path = within(input.path)
+    content = await _told(run, _READ, path, "all", 1, 0, MAX_FILE + 1)
+    if len(content) > MAX_FILE:
+        raise Failed(f"{path!r} has more than {MAX_FILE} bytes, which is too much to edit. Change it by a command.")
+    for number, one in enumerate(input.edits, 1):
+        old, new = one.old.encode("utf-8", "replace"), one.new.encode("utf-8", "replace")
+        found = content.count(old)
+        if found != 1:
+            mend = "Give more of what stands around it." if found else "Read the file, and give it exactly as it stands there."
+            raise Failed(f"Edit {number}: its old text stands {found} times in {path!r}. {mend} Nothing was changed.")
+        content = content.replace(old, new)
+    if len(content) > MAX_FILE:
+        raise Failed(f"{path!r} would have more than {MAX_FILE} bytes. Nothing was changed.")
+    await _write(run, path, content)
+    return Result(f"{len(input.edits)} texts replaced in {path}.")
+
+
+# -- searching
+
+
+async def _glob(run: Run, input: Glob) -> Result:
+    pattern, path = pattern_of(input.pattern), within(input.path)
+    listed = await _told(run, _FILES, path, LISTING)
+    names = [name.decode("utf-8", "replace").removeprefix("./") for name in listed.split(b"\0")[:-1]]
+    found = sorted(posixpath.normpath(f"{path}/{name}") for name in names if pattern.match(name))
+    return _listed(found, complete=len(listed) < LISTING)
+
+
+async def _grep(run: Run, input: Grep) -> Result:
+    path = within(input.path)
+    flag = "-i" if input.ignore_case else ""
+    found = await _told(run, _GREP, path, LISTING, input.pattern, flag)
+    wanted = pattern_of(input.glob) if input.glob else None
+    lines = []
+    for line in found.decode("utf-8", "replace").split("\n"):
+        parts = _LINE.match(line.removeprefix("./"))
+        if parts is None:
+            continue
+        name, number, text = parts.groups()
+        if wanted is None or wanted.match(name if "/" in (input.glob or "") else posixpath.basename(name)):
+            whole = name if name == path else posixpath.normpath(f"{path}/{name}")
+            lines.append(f"{whole}:{number}:{text[:MAX_LINE]}")
+    return _listed(lines, complete=len(found) < LISTING)
+
+
+def _listed(lines: list[str], *, complete: bool = True) -> Result:
+    shown, truncated = lines[:MAX_ENTRIES], len(lines) > MAX_ENTRIES or not complete
+    more = [f"[... {len(lines) - MAX_ENTRIES} more]"] if len(lines) > MAX_ENTRIES else []
+    return Result("".join(f"{line}\n" for line in [*shown, *more]), truncated=truncated)
+
+
+async def _told(run: Run, script: str, path: str, *args: object, content: bytes | None = None) -> bytes:
+    """What a script of ours printed. Raises Failed."""
+    argv = ("/bin/sh", "-c", script, "sh", path, *map(str, args))
+    ran = await run(Command(argv, FILE_SECONDS, Ends(LISTING + 1, 0), content))
+    if ran.code == 0:
+        return ran.first
+    raise Failed(_why(path, ran))
+
+
+def _why(path: str, ran: Ran) -> str:
+    said = (ran.first + ran.last)[:2000].decode("utf-8", "replace").strip()
+    match ran.code:
+        case 71:
+            return leads_out(path)
+        case 72:
+            return f"There is no {path!r} in the workspace."
+        case 73:
+            return f"{path!r} is a folder."
+        case 74:
+            return f"{path!r} is neither a file nor a folder that this tool could use."
+        case None:
+            return f"The container did not do it ({ran.cause or 'lost'}). Try again."
+    return f"It did not work for {path!r}: {said or f'exit code {ran.code}'}"

@@ -1,0 +1,64 @@
+"""Recorded calls: operations of a connection. A call is written down before it runs, its result with what tells it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from gateway.clock import now_us
+from gateway.hands.models import SandboxCall
+from gateway.hands.tools import Result
+from gateway.log.models import Turn
+from gateway.turns.leases import Claimed
+
+_call, _turn = SandboxCall.__table__.c, Turn.__table__.c  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    digest: str
+    result: Result | None
+
+
+def digest_of(tool: str, input: Any) -> str:
+    text = json.dumps([tool, input], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def recorded(conn: Connection, turn_id: str, call_id: str) -> Recorded | None:
+    row = conn.execute(select(_call.digest, _call.result).where(_call.turn_id == turn_id, _call.call_id == call_id)).first()
+    if row is None:
+        return None
+    return Recorded(row.digest, Result(**json.loads(zlib.decompress(row.result))) if row.result is not None else None)
+
+
+def intends(turn: Claimed, call_id: str, tool: str, digest: str) -> Callable[[Connection], None]:
+    """Write down that a call is about to run."""
+    row = {"turn_id": turn.id, "call_id": call_id, "session_id": turn.session_id, "tool": tool, "digest": digest}
+
+    def op(conn: Connection) -> None:
+        conn.execute(insert(SandboxCall), [{**row, "created_at": now_us()}])
+
+    return op
+
+
+def has_done(turn: Claimed, call_id: str, result: Result) -> Callable[[Connection], None]:
+    packed = zlib.compress(json.dumps(result.to_json(), ensure_ascii=True).encode(), 1)
+
+    def op(conn: Connection) -> None:
+        mine = (_call.turn_id == turn.id, _call.call_id == call_id)
+        conn.execute(update(SandboxCall).where(*mine).values(result=packed))
+
+    return op
+
+
+def forget_ended(conn: Connection) -> int:
+    """Remove the calls of turns that are over: nobody can ask for them again. Answers how many."""
+    unended = select(_turn.id).where(_turn.state.in_(("queued", "running")))
+    return int(conn.execute(delete(SandboxCall).where(_call.turn_id.not_in(unended))).rowcount)

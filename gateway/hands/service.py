@@ -1,0 +1,266 @@
+"""Runs the calls of sandbox tools, each of them once.
+
+    call: its row `intent` and its `tool_start` are one transaction, under the turn's fence
+          -> it runs in the session's container
+          -> its result and its `tool_result` are one transaction, under the fence
+          -> only then is it answered
+
+The same id again gets the recorded result, or waits for the call that runs. A call whose intent is there, whose result is
+not and which does not run here was lost with its worker: nobody knows how far it came, so it is not run again. What is left
+of it is ended, and the answer is a failed result, marked `interrupted`; the runtime decides, under a new id.
+
+A call goes on when whoever asked for it is gone, since it may ask again: `end` ends those of a turn that is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+import anyio.abc
+import structlog
+from sqlalchemy import Connection
+
+from adapters.launch.container import Engine
+from adapters.launch.hands import Ran
+from adapters.launch.process import LaunchError
+from gateway.db.engine import Database
+from gateway.errors import CallReused, Conflict, InvalidParams, SwitchboardError, Unavailable
+from gateway.hands import acts, calls
+from gateway.hands.rooms import Rooms, Used
+from gateway.hands.tools import TOOLS, Input, Result, Tool, input_of, told, wrong
+from gateway.log.store import locked
+from gateway.settings import Settings
+from gateway.turns.launching import Place
+from gateway.turns.leases import Claimed
+
+AT_ONCE = 8  # calls of one turn; more wait
+SWEEP_SECONDS = 60.0
+MAX_TOLD = 64 * 1024  # characters of an output in the log
+INTERRUPTED = "It is not known whether this call ran, or how far it came: the gateway was interrupted. Look, then decide."
+CANCELLED = "Ended, because it was cancelled."
+NO_ENGINE = "The sandbox cannot be used now."
+
+log_ = structlog.get_logger("switchboard.hands")
+
+Write = Callable[[Connection], None]
+
+
+class Brain(Protocol):
+    """Whoever calls: a running turn, and the way its events go into the log."""
+
+    @property
+    def turn(self) -> Claimed: ...
+
+    @property
+    def place(self) -> Place: ...
+
+    async def say(self, line: Mapping[str, Any], write: Write | None = None) -> None:
+        """Tell a line of specs/jsonl-protocol.md; its events are durable, in one transaction with `write`.
+
+        Raises Conflict or Fenced where the attempt is over.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _Call:
+    """One that runs here."""
+
+    turn: Claimed
+    place: Place
+    id: str
+    tool: Tool
+    input: Input
+    digest: str
+    done: anyio.Event = field(default_factory=anyio.Event)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    result: Result | None = None
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class _OfTurn:
+    """The calls of one turn that run here, and what they share."""
+
+    brain: Brain  # of its latest attempt
+    calls: dict[str, _Call] = field(default_factory=dict)
+    room: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(AT_ONCE))
+    writing: anyio.Lock = field(default_factory=anyio.Lock)
+    over: bool = False
+
+
+class Hands:
+    """The sandbox tools of one worker. `run` must run while it is called."""
+
+    def __init__(self, engine: Engine, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._rooms = Rooms(engine, database, settings)
+        self._turns: dict[str, _OfTurn] = {}
+        self._group: anyio.abc.TaskGroup | None = None
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; then what runs is ended."""
+        async with anyio.create_task_group() as group:
+            self._group = group
+            task_status.started()
+            while True:
+                await self.sweep()
+                await anyio.sleep(SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """Containers no session wants, and calls of turns that are over."""
+        await self._rooms.sweep()
+        try:
+            await self._database.write(calls.forget_ended)
+        except SwitchboardError as exc:
+            log_.debug("calls_not_swept", error=exc.message)
+
+    async def call(self, brain: Brain, call_id: str, tool: str, given: Any) -> Result:
+        """What a call answered, now or before. Raises CallReused, Fenced, Unavailable."""
+        try:
+            input = input_of(tool, given)
+        except InvalidParams as exc:
+            return wrong(f"{exc.message} {exc.hint}")
+        new = _Call(brain.turn, brain.place, call_id, TOOLS[tool], input, calls.digest_of(tool, input.model_dump()))
+        mine = self._turns.setdefault(brain.turn.id, _OfTurn(brain))
+        mine.brain = brain
+        call = mine.calls.setdefault(call_id, new)
+        if call.digest != new.digest:
+            raise _reused(call_id)
+        if call is new:
+            self._begin(mine, call)
+        await call.done.wait()
+        if call.result is None:
+            raise call.error or Unavailable("The call was not done.", "Try again, under the same id.")
+        return call.result
+
+    def cancel(self, turn_id: str, call_id: str) -> None:
+        """End one call, if it runs; its answer says so."""
+        mine = self._turns.get(turn_id)
+        if mine is not None and call_id in mine.calls:
+            mine.calls[call_id].scope.cancel()
+
+    async def end(self, turn_id: str) -> None:
+        """The turn is over: end what it runs. Its token is no longer good, so nothing more comes."""
+        mine = self._turns.get(turn_id)
+        if mine is None:
+            return
+        mine.over = True
+        running = list(mine.calls.values())
+        for call in running:
+            call.scope.cancel()
+        for call in running:
+            await call.done.wait()
+
+    # -- one call
+
+    def _begin(self, mine: _OfTurn, call: _Call) -> None:
+        if self._group is None or mine.over:
+            del mine.calls[call.id]
+            raise Unavailable("The sandbox is not at work.", "Try again, under the same id.")
+        self._group.start_soon(self._run, mine, call)
+
+    async def _run(self, mine: _OfTurn, call: _Call) -> None:
+        try:
+            async with mine.room:
+                call.result = await self._once(mine, call)
+        except Exception as exc:
+            call.error = exc
+            if not isinstance(exc, SwitchboardError):
+                log_.exception("call_failed", turn=call.turn.id, tool=call.tool.name)
+        finally:
+            del mine.calls[call.id]
+            if not mine.calls:
+                self._turns.pop(call.turn.id, None)
+            call.done.set()
+
+    async def _once(self, mine: _OfTurn, call: _Call) -> Result:
+        turn = call.turn
+        found = await self._database.read(lambda conn: calls.recorded(conn, turn.id, call.id))
+        if found is not None:
+            if found.digest != call.digest:
+                raise _reused(call.id)
+            return found.result or await self._lost(mine, call)
+        await mine.brain.say(_start(call), calls.intends(turn, call.id, call.tool.name, call.digest))
+        result = Result(CANCELLED, is_error=True)
+        with call.scope:
+            result = await self._act(mine, call)
+        await self._keep(mine, call, _end(call, result), result)
+        return result
+
+    async def _act(self, mine: _OfTurn, call: _Call) -> Result:
+        try:
+            used = await self._used(call)
+            used.calls += 1
+            try:
+                return await acts.act(_runs(used, call), call.input, mine.writing)
+            finally:
+                used.calls -= 1
+        except (LaunchError, OSError) as exc:
+            log_.error("sandbox_failed", session=call.turn.session_id, turn=call.turn.id, error=str(exc))
+            with suppress(Conflict):
+                await mine.brain.say({"type": "notice", "kind": "sandbox", "text": str(exc)})
+            return wrong(NO_ENGINE)
+
+    async def _keep(self, mine: _OfTurn, call: _Call, line: Mapping[str, Any], result: Result) -> None:
+        """Record a result and tell it; where the attempt that called is over, the next one will ask for it."""
+        done = calls.has_done(call.turn, call.id, result)
+        try:
+            await mine.brain.say(line, done)
+        except Conflict:
+
+            def op(conn: Connection) -> None:
+                locked(conn, call.turn.session_id, mine.brain.turn.fence)
+                done(conn)
+
+            await self._database.write(op, beside=True)
+
+    async def _lost(self, mine: _OfTurn, call: _Call) -> Result:
+        """The answer to a call that was lost with its worker."""
+        await (await self._used(call)).room.kill(_mark(call))
+        result = Result(INTERRUPTED, is_error=True, interrupted=True)
+        said = f"The call {call.id!r} of the sandbox was interrupted and is not run again."
+        await self._keep(mine, call, {"type": "notice", "kind": "sandbox", "text": said}, result)
+        return result
+
+    async def _used(self, call: _Call) -> Used:
+        return await self._rooms.of(call.turn.session_id, call.turn.id, call.place)
+
+
+def _mark(call: _Call) -> str:
+    """By which its processes are known, in whatever worker."""
+    return f"{call.turn.id}.{hashlib.sha256(call.id.encode()).hexdigest()[:16]}"
+
+
+def _runs(used: Used, call: _Call) -> acts.Run:
+    async def run(command: acts.Command) -> Ran:
+        argv, seconds, keep, content = command
+        return await used.room.run(argv, seconds=seconds, keep=keep, mark=_mark(call), content=content)
+
+    return run
+
+
+def _start(call: _Call) -> dict[str, Any]:
+    return {"type": "tool_start", "call_id": _told_id(call), "tool": call.tool.canonical, "input": told(call.input)}
+
+
+def _end(call: _Call, result: Result) -> dict[str, Any]:
+    output = "(binary)" if result.encoding == "base64" else result.output
+    if len(output) > MAX_TOLD:
+        output = f"{output[:MAX_TOLD]}\n[... {len(output) - MAX_TOLD} characters more]"
+    line = {"type": "tool_result", "call_id": _told_id(call), "output": output}
+    return line | {"is_error": result.is_error, "exit_code": result.exit_code}
+
+
+def _told_id(call: _Call) -> str:
+    """Apart from the ids of calls the runtime itself tells of."""
+    return f"sandbox:{call.id}"
+
+
+def _reused(call_id: str) -> CallReused:
+    return CallReused(f"The call id {call_id[:128]!r} stands for another call.", "Give each call an id of its own.")
