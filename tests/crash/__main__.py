@@ -33,8 +33,6 @@ from tests.postgres import PostgresServer, postgres_server
 
 DATABASES = ("sqlite", "postgresql")
 FULL = 1000  # kills on each database; the rounds of the other parts are for as many
-SIMULATION = "simulation"  # knows no database
-SCHEDULES = 10_000
 ROUNDS = {
     "alone": 650,
     "together": 350,
@@ -90,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = _asked(argv)
     if asked.database == "both":
         return _both(asked)
-    parts = [part for part in asked.parts if part in ROUNDS and (part != "outages" or asked.database == "postgresql")]
+    parts = [part for part in asked.parts if (part != "outages" or asked.database == "postgresql")]
     server: AbstractContextManager[PostgresServer | None] = (
         postgres_server() if asked.database == "postgresql" else nullcontext()
     )
@@ -119,10 +117,8 @@ def _both(asked: argparse.Namespace) -> int:
     print(f"seed {asked.seed}: {' '.join(asked.parts)}, {asked.rounds} kills", flush=True)
     more = ["--rounds", str(asked.rounds), "--seed", str(asked.seed)]
     command = [sys.executable, "-W", "ignore", "-m", "tests.crash", *asked.parts, *more, "--database"]
-    running = [subprocess.Popen([*command, database]) for database in DATABASES] if set(asked.parts) & set(ROUNDS) else []
+    running = [subprocess.Popen([*command, database]) for database in DATABASES]
     failed = sum(process.wait() != 0 for process in running)
-    if SIMULATION in asked.parts:
-        failed += simulation.main(max(1, SCHEDULES * asked.rounds // FULL), asked.seed, processes=2)
     said = "violations: look above" if failed else "no violation"
     print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s: {said}")
     return int(failed > 0)
@@ -130,7 +126,7 @@ def _both(asked: argparse.Namespace) -> int:
 
 def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description="The crash tests in full length.")
-    parts = [*ROUNDS, SIMULATION]
+    parts = list(ROUNDS)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
     help = f"kills on each database ({FULL}); the other parts do less, or more, in proportion"
     parser.add_argument("--rounds", type=int, default=FULL, metavar="N", help=help)
