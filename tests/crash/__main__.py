@@ -34,8 +34,8 @@ from tests.postgres import PostgresServer, postgres_server
 DATABASES = ("sqlite", "postgresql")
 FULL = 1000  # kills on each database; the rounds of the other parts are for as many
 ROUNDS = {
-    "alone": 650,
-    "together": 350,
+    "alone": 660,  # of which some kill twice
+    "together": 225,
     "births": 30,
     "takeovers": 30,
     "cuts": 200,

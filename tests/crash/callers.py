@@ -128,6 +128,7 @@ class Caller:
                 async with aclosing(self.stream(await self.gateways.one(), call)) as frames:
                     async for frame in frames:
                         call.frames.append(frame)
+                        self.gateways.hear()
                         call.task_id = call.task_id or frame.result["task"]["id"]
                         if len(call.frames) >= enough:
                             return

@@ -14,6 +14,8 @@ from tests.crash.found import Found
 from tests.support import Born, gateway_process, python
 
 AT_ONCE = 8
+PROGRESS = 5.0  # seconds to wait for some before a kill, on a busy machine
+PATIENCE = 300.0
 PROMPTS = (
     "N=400 D=3000",
     "N=60 D=2000",
@@ -35,6 +37,10 @@ async def cut_streams(
 
             async def kill() -> None:
                 while not over.is_set():
+                    held = found.counts["bytes"]
+                    with anyio.move_on_after(PROGRESS):
+                        while found.counts["bytes"] == held and not over.is_set():  # noqa: ASYNC110  (bytes have no event)
+                            await anyio.sleep(0.02)
                     with anyio.move_on_after(rng.uniform(0, latest_kill)):
                         await over.wait()
                     await anyio.to_thread.run_sync(gateway.kill)
@@ -44,7 +50,7 @@ async def cut_streams(
             async def streams(mine: random.Random) -> None:
                 while found.next():
                     leg = mine.choice(LEGS)
-                    with found.looking_at(f"a stream of {leg}"), anyio.fail_after(120):
+                    with found.looking_at(f"a stream of {leg}"), anyio.fail_after(PATIENCE):
                         await one(Cutting(gateway.client(), leg), mine, found)
 
             async with anyio.create_task_group() as readers:
@@ -68,11 +74,13 @@ async def one(cut: Cutting, rng: random.Random, found: Found) -> None:
 async def to_its_end(cut: Cutting, prompt: str, rng: random.Random, found: Found) -> None:
     """Read in pieces. Who got nothing yet begins once more."""
     while not ended(cut.held):
+        held = len(cut.held)
         if not cut.task_id:
             await cut.first(prompt, rng.randrange(1, 4000))
         else:
             await cut.more(rng.randrange(1, 20_000) if rng.random() < 0.9 else None)  # a frame may be larger
         found.counts["cuts"] += 1
+        found.counts["bytes"] += len(cut.held) - held
         await anyio.sleep(0.005)
 
 

@@ -20,7 +20,8 @@ from tests.crash.witness import AGENT
 from tests.support import Born, Client, GatewayProcess, python
 
 T = TypeVar("T")
-PATIENCE = 120.0  # seconds, for anything that was accepted to come to its end on a machine that does much else
+WORK = 5.0  # seconds
+PATIENCE = 300.0  # seconds, for anything that was accepted to come to its end on a machine that does much else
 
 
 class Away(httpx2.TransportError):
@@ -41,6 +42,7 @@ class Gateways:
     rng: random.Random
     clients: dict[int, Client] = field(default_factory=dict)  # by port, of those that are up
     _changed: anyio.Event = field(default_factory=anyio.Event)
+    _heard: anyio.Event = field(default_factory=anyio.Event)
     _key: str = ""
 
     async def start(self, gateway: GatewayProcess) -> None:
@@ -69,6 +71,17 @@ class Gateways:
         self._key = await client.sign_in()
         for each in self.clients.values():
             each.http.headers["X-API-Key"] = self._key
+
+    def hear(self) -> None:
+        """Somebody was told something."""
+        self._heard.set()
+        self._heard = anyio.Event()
+
+    async def work(self, pieces: int) -> None:
+        """Wait until so many pieces were told, or for a while: so that who is killed next has done something."""
+        with anyio.move_on_after(WORK):
+            for _ in range(pieces):
+                await self._heard.wait()
 
     async def one(self) -> Client:
         """Any that is up."""

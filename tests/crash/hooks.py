@@ -17,7 +17,7 @@ from tests.support import Born, GatewayProcess, Json, gateway_process, python
 
 LATEST_KILL = 0.6  # seconds after the sessions began
 SESSIONS = 4
-PATIENCE = 120.0
+PATIENCE = 300.0
 TOGETHER = 10  # rounds after which all is looked at
 ENV = {
     "SWITCHBOARD_ALLOW_PRIVATE_HOSTS": "127.0.0.1",

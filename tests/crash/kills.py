@@ -21,7 +21,7 @@ from tests.crash.witness import turns_processes, wait_for_deaths
 from tests.support import Born, GatewayProcess, python
 
 CALLERS = 4
-LATEST_KILL = 0.8  # seconds after a gateway answers
+LATEST_KILL = 0.5  # seconds after a gateway answers, or has done something
 START = 0.4  # seconds a start takes, about
 DEATH = 20.0  # seconds for the processes of a killed gateway's turns to be gone
 HOWS = ("working", "at once", "starting", "stopping")
@@ -48,6 +48,7 @@ async def kill(folder: Path, found: Found, rng: random.Random, count: int, env: 
 async def kill_one(all: Gateways, victim: GatewayProcess, rng: random.Random, found: Found) -> None:
     how = rng.choices(HOWS, ODDS)[0]
     if how == "working":
+        await all.work(rng.randrange(8))
         await anyio.sleep(rng.uniform(0, LATEST_KILL))
     elif how == "stopping":
         await anyio.sleep(rng.uniform(0, LATEST_KILL / 2))

@@ -43,7 +43,8 @@ async def outages(folder: Path, found: Found, rng: random.Random, server: Postgr
             for caller in callers:
                 group.start_soon(caller.work, enough)
             while found.next():
-                await anyio.sleep(rng.uniform(0.2, 3.0))
+                await all.work(rng.randrange(60))
+                await anyio.sleep(rng.uniform(0.2, 1.5))
                 await outage(all, server, rng, found)
             enough.set()
         await check_all(callers[0])
