@@ -75,6 +75,9 @@ class Agents:
             mcp_servers=tuple(makeup.mcp_servers),
             placement=makeup.placement,
             egress=policy_of(makeup),
+            mounts=tuple(makeup.mounts),
+            volumes=tuple(makeup.volumes),
+            security_opt=tuple(makeup.security_opt),
         )
 
     async def welcome(self, profiles: Mapping[str, Profile]) -> str | None:

@@ -127,6 +127,14 @@ class Settings(BaseSettings):
     )
     container_memory_mb: int = Field(4096, ge=64, description="Memory of one such container, its /tmp included.")
     container_pids: int = Field(1024, ge=16, description="Processes and threads of one such container.")
+    container_cpus: float = Field(0, ge=0, description="Processors' time one such container may use; 0: all there is.")
+    container_security_options: str = Field(
+        "",
+        description="Security options, between commas, that owners may give their agents' containers, such as `apparmor=NAME`.",
+    )
+    mount_roots: str = Field(
+        "", description="Directories, between commas, below which owners may name mounts of their agents. Default: none."
+    )
     hands_image: str = Field(
         "", description="Image the sandbox tools of custom runtimes act in. Default: that of `SWITCHBOARD_AGENT_IMAGE`."
     )
@@ -177,7 +185,7 @@ class Settings(BaseSettings):
 
     @property
     def allowed_origins(self) -> list[str]:
-        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
+        return [origin.rstrip("/") for origin in named(self.cors_origins)]
 
     @property
     def on_loopback(self) -> bool:
@@ -230,8 +238,17 @@ class Settings(BaseSettings):
         return self.archive_dir or self.data_dir / "archive"
 
     @property
+    def volumes_dir(self) -> Path:
+        return self.data_dir / "volumes"
+
+    @property
     def sessions_dir(self) -> Path:
         return self.data_dir / "sessions"
+
+
+def named(words: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in words.split(",") if word.strip()]
 
 
 def table() -> str:

@@ -40,6 +40,9 @@ class Makeup:
     placement: str = "local"  # where it runs: see rules.PLACEMENTS
     egress: str | list[str] = "all"  # what it reaches from there: all, none, or these hosts
     egress_mode: str = "strict"  # see rules.EGRESS_MODES
+    mounts: list[dict[str, Any]] = field(default_factory=list)  # {source, target, writable}: see registry.ground
+    volumes: list[dict[str, Any]] = field(default_factory=list)  # {name, target}
+    security_opt: list[str] = field(default_factory=list)  # of its containers
     public: bool = True  # False: only callers who sign in, and are told of it
     extended: dict[str, Any] | None = None  # {description, skills} for callers who signed in
 

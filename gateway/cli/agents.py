@@ -23,6 +23,7 @@ LIMITS = (
     "session_turns, session_tokens, session_cost_usd, running_turns, caller_sessions"
 )
 PLACEMENTS = ("local", "sandboxed", "docker")
+LISTED = ("env", "tag", "limit", "mount", "volume")  # options that are given more than once
 RUNTIME = ("--runtime", "--runtime-type", "runtime")
 
 
@@ -53,6 +54,10 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
             "--egress", metavar="all|none|HOST,...", help="What it reaches from a sandbox or container: see specs/egress.md."
         ),
         click.option("--egress-mode", type=click.Choice(["strict", "audit"]), help="Refuse other hosts, or only log them."),
+        click.option("--mount", multiple=True, metavar="SOURCE:TARGET[:rw]", help="A directory of the machine it sees."),
+        click.option(
+            "--volume", multiple=True, metavar="NAME:TARGET", help="A directory kept for it, which its sessions share."
+        ),
         click.option("--public/--private", default=None, help="Open to everybody, or only to callers who sign in."),
     )
     for option in reversed(options):
@@ -242,7 +247,7 @@ def _changes(name: str, file: str | None, options: dict[str, Any], unset: tuple[
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, as fields of an agent."""
-    fields = {name: value for name, value in options.items() if value is not None and name not in ("env", "tag", "limit")}
+    fields = {name: value for name, value in options.items() if value is not None and name not in LISTED}
     if "command" in fields:
         fields["command"] = _argv(fields["command"])
     if fields.get("egress", "all") not in ("all", "none"):
@@ -251,6 +256,10 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
         fields["tags"] = list(options["tag"])
     if options.get("env"):
         fields["env"] = dict(map(_variable, options["env"]))
+    if options.get("mount"):
+        fields["mounts"] = [_mount(given) for given in options["mount"]]
+    if options.get("volume"):
+        fields["volumes"] = [_volume(given) for given in options["volume"]]
     if options.get("limit"):
         fields["limits"] = dict(map(_limit, options["limit"]))
     return fields
@@ -270,6 +279,23 @@ def _variable(given: str) -> tuple[str, str]:
     if not equals and name not in os.environ:
         raise InvalidParams(f"--env {given!r}: the variable is not set here.", f"Write it as: --env {name}=VALUE")
     return name, value if equals else os.environ[name]
+
+
+def _mount(given: str) -> dict[str, Any]:
+    source, _, rest = given.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source or not target or mode not in ("", "ro", "rw"):
+        raise InvalidParams(
+            f"--mount {given!r} does not say what is seen where.", "Write it as: --mount /srv/data:/mnt/data:rw"
+        )
+    return {"source": source, "target": target, "writable": mode == "rw"}
+
+
+def _volume(given: str) -> dict[str, Any]:
+    name, _, target = given.partition(":")
+    if not name or not target:
+        raise InvalidParams(f"--volume {given!r} does not say what is seen where.", "Write it as: --volume cache:/mnt/cache")
+    return {"name": name, "target": target}
 
 
 def _limit(given: str) -> tuple[str, int | float]:

@@ -30,6 +30,9 @@ class AgentSpec:
     mcp_servers: tuple[Mapping[str, Any], ...] = ()
     placement: str = "local"
     egress: Policy | None = None  # None: everything
+    mounts: tuple[Mapping[str, Any], ...] = ()  # and the next two: as registry.ground has them
+    volumes: tuple[Mapping[str, Any], ...] = ()
+    security_opt: tuple[str, ...] = ()
 
 
 AgentLoader = Callable[[Connection, str, int], AgentSpec]
