@@ -226,7 +226,7 @@ class GatewayProcess:
 
     def start(self) -> None:
         self.spawn()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the gateway did not start:\n{self.log()}")
@@ -293,7 +293,7 @@ class WorkerProcess:
 
     def wait_for(self, word: str) -> None:
         """Until the worker's log says so."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while word not in self.log_file.read_text("utf-8", "replace"):
             assert self.process is not None
             assert self.process.poll() is None, self.log_file.read_text("utf-8", "replace")

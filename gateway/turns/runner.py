@@ -22,7 +22,8 @@ from sqlalchemy import Connection
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
-from adapters.launch.process import Exited, LaunchError
+from adapters.launch.container import EngineGone
+from adapters.launch.process import Exited, LaunchError, Process
 from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
@@ -44,8 +45,11 @@ from gateway.turns.receipts import Receipt
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
+from gateway.turns.warm import Resting, let_go
 
 RETRY_SECONDS = 0.2
+ENGINE_PAUSE = 0.5  # seconds
+PROCESS = "@process"  # in a session's `native`: the tag of the process that may be kept for its next turn
 
 log_ = structlog.get_logger("switchboard.turn")
 
@@ -67,6 +71,7 @@ class Runner:
     ) -> None:
         turn, asked = begun.turn, begun.asked
         self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
+        self.journal = begun.journal
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -76,6 +81,8 @@ class Runner:
         self.has_begun = False
         self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
+        self._two_way = False
+        self._stays: Process | None = None  # that process, once it is clear that it is kept
         self.cause: Cause = "exited"
         self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
@@ -102,8 +109,7 @@ class Runner:
             last = await self._attempt()
             goes_on = self._may_go_on(last)
             await (self._interrupt(last) if goes_on else self._finish(last))
-            await self._leave()
-            await self.stop()
+            await self._part()
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
             await self._store(self._release)
@@ -164,14 +170,22 @@ class Runner:
             await self.process.aclose()
         return exited
 
-    async def _leave(self) -> None:
-        """Let the process go by itself, so that it can write its journal; it may take `stop_seconds`."""
-        if self.process is None:
-            return
+    async def _part(self) -> None:
+        """Keep the process for the session's next turn, or let it go and be sure that it is gone."""
         self._stdin.close()
-        await self.process.close_stdin()
-        with anyio.move_on_after(self.settings.stop_seconds), suppress(LaunchError):
-            await self.process.wait()
+        if self._stays is not None:
+            await self.starter.warm.keep(self.turn.session_id, Resting(self._stays, self.dialogue, str(self.turn.fence)))
+        elif self.process is not None:
+            await let_go(self.process, self.settings.stop_seconds)
+
+    def _may_stay(self, done: Event) -> Process | None:
+        """Its process, if it is one to keep: two-way, it ended its turn by itself, and nothing of the turn is in its way."""
+        process = self.process
+        if not isinstance(process, Process) or process.has_ended or not self._two_way or not self.starter.warm.on:
+            return None
+        at_rest = done.body["yield_reason"] in ("completed", "needs_input") and not self.dialogue.interrupted
+        free = self.cause == "exited" and self.gate is None and not self.memory.copies
+        return process if at_rest and free else None
 
     @asynccontextmanager
     async def _gated(self) -> AsyncIterator[None]:
@@ -214,14 +228,18 @@ class Runner:
         if over is not None:
             self.dialogue.start(self.told)
             return self.dialogue.end(over.cause, Failure("budget_exceeded", over.why))
-        launch = None
         try:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
-            if self.cause == "exited":
-                self.process = await self._start(launch)
+            self._two_way = launch.keep_stdin
+            kept = await self.starter.warm.take(self.turn.session_id, self.journal)
+            if kept is not None:
+                self.process, self.dialogue = kept.process, kept.dialogue
+                self._pending.add([ev.notice("warm", "The process of the turn before was kept and goes on.")])
+            elif self.cause == "exited":
+                self.process = await self._start_patiently(launch)
         except (LaunchError, OSError) as exc:
-            return self._not_started(exc)
+            return self._not_started(exc) if self.cause == "exited" else await self._stopped([])
         last: list[Event] = []
         if self.process is not None:
             async with anyio.create_task_group() as group:
@@ -235,6 +253,22 @@ class Runner:
             return last
         return await self._stopped(last)
 
+    async def _start_patiently(self, launch: Launch) -> Started:
+        """Where the container engine does not answer, such as one that is restarted, wait for it."""
+        give_up, left = time.monotonic() + self.settings.engine_seconds, self.turn.attempt > 1
+        while True:
+            try:
+                if left and self.spec.placement == "docker":
+                    await self.starter.clear(self.turn.id)
+                return await self._start(launch)
+            except EngineGone as exc:
+                if time.monotonic() > give_up or self._asked_to_stop.is_set():
+                    raise
+                if not left:
+                    self._pending.add([ev.notice("engine_awaited", str(exc))])
+                left = True
+            await self.rest(ENGINE_PAUSE)
+
     async def _start(self, launch: Launch) -> Started:
         socket = self.gate.socket if self.gate else None
         if not launch.image:
@@ -246,7 +280,7 @@ class Runner:
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
         exited = await self.stop()
-        if not self.dialogue.turn:
+        if self.dialogue.turn is not self.told:
             self.dialogue.start(self.told)
         if exited and exited.out_of_memory and self.cause == "exited":
             self.cause, self.why = (
@@ -397,6 +431,8 @@ class Runner:
         self.native.remember(memory=self.dialogue.memory)
         last = await self._outbox.finish(last)
         self.events += len(last)
+        self._stays = self._may_stay(last[-1])
+        self.native.hold(PROCESS, self._stays.tag if self._stays else None)
         native, files = self.native.changed(), self._outbox.take_files()
 
         def op(conn: Connection) -> Sequence[Batch]:
@@ -464,6 +500,11 @@ class _Native:
     def remember(self, **what: Any) -> None:
         self._dirty = self._dirty or any(self.mine.get(key) != value for key, value in what.items())
         self.mine.update(what)
+
+    def hold(self, key: str, value: str | None) -> None:
+        """What is the session's, whatever it runs on."""
+        if self._all.get(key) != value:
+            self._all, self._dirty = {**self._all, key: value}, True
 
     def changed(self) -> dict[str, Any] | None:
         """The whole, if it has to be written again."""

@@ -35,6 +35,7 @@ from gateway.settings import Settings
 from gateway.turns import ground, orders
 from gateway.turns.launching import Place
 from gateway.turns.spec import AgentSpec
+from gateway.turns.warm import Warm
 
 SWEEP_SECONDS = 60.0
 SWEEP_PATIENCE = 5.0  # at start, with an engine that does not answer
@@ -52,6 +53,7 @@ class Starter:
     def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
         self._api = api
         self.warden = Warden()
+        self.warm = Warm(settings.warm_seconds, settings.warm_processes, settings.stop_seconds)
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
@@ -122,6 +124,12 @@ class Starter:
     async def _sidecar(self, ways: Mapping[int, Path], box: Box) -> Container:
         image = self._settings.sidecar_image
         return await sidecar(self._containers, ways=ways, image=image, user=box.user, labels=box.labels)
+
+    async def clear(self, turn: str) -> None:
+        """Remove what earlier attempts of a turn left: an engine that was away could not. Raises LaunchError."""
+        for found in await self._containers.labelled(self._installation):
+            if found.turn == turn:
+                await self._containers.remove(found.id)
 
     def _limited(self, box: Box, spec: AgentSpec) -> Box:
         """As much of the machine as the agent's limits and the operator's settings leave it."""
