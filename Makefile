@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CLIENTS := tests/clients
 AT_ONCE ?= 3 # test files; half of what they do is wait
 
-.PHONY: setup run test check fmt lock bench bench-containers clis clients images
+.PHONY: setup run test check fmt lock crash bench bench-containers clis clients images
 
 setup: $(VENV)/.installed
 
@@ -60,6 +60,10 @@ fmt: setup
 # On the engine of DOCKER_HOST. BASE=local: on this machine's own programs, no registry is asked.
 images: setup clis
 	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent gateway postgres
+
+# An hour or so. A part of it: make crash ARGS="alone --rounds 100 --seed 7"
+crash: setup
+	$(BIN)/python -W ignore -m tests.crash $(ARGS)
 
 bench: setup
 	$(BIN)/python -m tests.bench
