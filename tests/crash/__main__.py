@@ -1,7 +1,7 @@
 """`python -m tests.crash [PART ...]`: the crash tests in full length, on both databases. `make crash` runs all of it.
 
-Prints its seed, how far it is, and a line DONE for what each part did. Exits with 1 if anything was violated; what the
-part had on its disk is kept then. A seed plays the same calls, kills and cuts again; when exactly they hit depends on the machine.
+Prints its seed, how far it is, and a line DONE for what each part did. Exits with 1 if anything was violated; what the part
+had on its disk is kept then. A seed plays the same calls, kills and cuts again; when exactly they hit depends on the machine.
 """
 
 from __future__ import annotations
