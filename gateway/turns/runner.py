@@ -106,6 +106,7 @@ class Runner:
             await self.stop()
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
+            await self.act_no_more()
             await self._store(self._release)
         self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
         return goes_on
@@ -163,6 +164,11 @@ class Runner:
             exited = await self.process.stop(grace=self.settings.stop_seconds)
             await self.process.aclose()
         return exited
+
+    async def act_no_more(self) -> None:
+        """End what is done for the turn elsewhere, now that it is over; a next attempt would ask for it again."""
+        with anyio.CancelScope(shield=True):
+            await self.starter.acts_no_more(self.turn.id)
 
     async def _leave(self) -> None:
         """Let the process go by itself, so that it can write its journal; it may take `stop_seconds`."""
@@ -246,6 +252,8 @@ class Runner:
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
         exited = await self.stop()
+        if self.cause != "exited":
+            await self.act_no_more()
         if not self.dialogue.turn:
             self.dialogue.start(self.told)
         if exited and exited.out_of_memory and self.cause == "exited":

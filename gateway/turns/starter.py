@@ -7,7 +7,7 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from errno import EPERM
@@ -51,6 +51,7 @@ class Starter:
 
     def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
         self._api = api
+        self.acts_no_more: Callable[[str], Awaitable[None]] = _acts_nothing  # ends what is done for a turn that is over
         self.warden = Warden()
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
@@ -160,6 +161,10 @@ class Starter:
                     log_.warning("container_removed", container=one.id[:12], turn=one.turn)
         except (LaunchError, SwitchboardError) as exc:
             log_.debug("containers_not_swept", error=str(exc))
+
+
+async def _acts_nothing(turn_id: str) -> None:
+    """Nobody acts for it."""
 
 
 def _furnish(place: Place, launch: Launch) -> None:
