@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     )
     turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
     stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
+    warm_seconds: float = Field(
+        0,
+        ge=0,
+        le=86400,
+        description="How long a two-way runtime's process is kept after a turn, for its session's next message. 0: not at all.",
+    )
+    warm_processes: int = Field(8, ge=0, le=1024, description="How many a worker keeps so; the oldest goes first.")
     stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body accepted.")
     max_header_bytes: int = Field(65536, ge=4096, description="Most a request's path and headers, 100 at most, may have.")

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
-from adapters.launch.process import Exited, LaunchError
+from adapters.launch.process import Exited, LaunchError, Process
 from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
@@ -44,8 +44,10 @@ from gateway.turns.receipts import Receipt
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
+from gateway.turns.warm import Resting, let_go
 
 RETRY_SECONDS = 0.2
+PROCESS = "@process"  # in a session's `native`: the tag of the process that may be kept for its next turn
 
 log_ = structlog.get_logger("switchboard.turn")
 
@@ -67,6 +69,7 @@ class Runner:
     ) -> None:
         turn, asked = begun.turn, begun.asked
         self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
+        self.journal = begun.journal
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -76,6 +79,8 @@ class Runner:
         self.has_begun = False
         self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
+        self._two_way = False
+        self._stays: Process | None = None  # that process, once it is clear that it is kept
         self.cause: Cause = "exited"
         self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
@@ -102,8 +107,7 @@ class Runner:
             last = await self._attempt()
             goes_on = self._may_go_on(last)
             await (self._interrupt(last) if goes_on else self._finish(last))
-            await self._leave()
-            await self.stop()
+            await self._part()
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
             await self.act_no_more()
@@ -170,14 +174,22 @@ class Runner:
         with anyio.CancelScope(shield=True):
             await self.starter.acts_no_more(self.turn.id)
 
-    async def _leave(self) -> None:
-        """Let the process go by itself, so that it can write its journal; it may take `stop_seconds`."""
-        if self.process is None:
-            return
+    async def _part(self) -> None:
+        """Keep the process for the session's next turn, or let it go and be sure that it is gone."""
         self._stdin.close()
-        await self.process.close_stdin()
-        with anyio.move_on_after(self.settings.stop_seconds), suppress(LaunchError):
-            await self.process.wait()
+        if self._stays is not None:
+            await self.starter.warm.keep(self.turn.session_id, Resting(self._stays, self.dialogue, str(self.turn.fence)))
+        elif self.process is not None:
+            await let_go(self.process, self.settings.stop_seconds)
+
+    def _may_stay(self, done: Event) -> Process | None:
+        """Its process, if it is one to keep: two-way, it ended its turn by itself, and nothing of the turn is in its way."""
+        process = self.process
+        if not isinstance(process, Process) or process.has_ended or not self._two_way or not self.starter.warm.on:
+            return None
+        at_rest = done.body["yield_reason"] in ("completed", "needs_input") and not self.dialogue.interrupted
+        free = self.cause == "exited" and self.gate is None and not self.memory.copies
+        return process if at_rest and free else None
 
     @asynccontextmanager
     async def _gated(self) -> AsyncIterator[None]:
@@ -224,7 +236,12 @@ class Runner:
         try:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
-            if self.cause == "exited":
+            self._two_way = launch.keep_stdin
+            kept = await self.starter.warm.take(self.turn.session_id, self.journal)
+            if kept is not None:
+                self.process, self.dialogue = kept.process, kept.dialogue
+                self._pending.add([ev.notice("warm", "The process of the turn before was kept and goes on.")])
+            elif self.cause == "exited":
                 self.process = await self._start(launch)
         except (LaunchError, OSError) as exc:
             return self._not_started(exc)
@@ -254,7 +271,7 @@ class Runner:
         exited = await self.stop()
         if self.cause != "exited":
             await self.act_no_more()
-        if not self.dialogue.turn:
+        if self.dialogue.turn is not self.told:
             self.dialogue.start(self.told)
         if exited and exited.out_of_memory and self.cause == "exited":
             self.cause, self.why = (
@@ -405,6 +422,8 @@ class Runner:
         self.native.remember(memory=self.dialogue.memory)
         last = await self._outbox.finish(last)
         self.events += len(last)
+        self._stays = self._may_stay(last[-1])
+        self.native.hold(PROCESS, self._stays.tag if self._stays else None)
         native, files = self.native.changed(), self._outbox.take_files()
 
         def op(conn: Connection) -> Sequence[Batch]:
@@ -472,6 +491,11 @@ class _Native:
     def remember(self, **what: Any) -> None:
         self._dirty = self._dirty or any(self.mine.get(key) != value for key, value in what.items())
         self.mine.update(what)
+
+    def hold(self, key: str, value: str | None) -> None:
+        """What is the session's, whatever it runs on."""
+        if self._all.get(key) != value:
+            self._all, self._dirty = {**self._all, key: value}, True
 
     def changed(self) -> dict[str, Any] | None:
         """The whole, if it has to be written again."""

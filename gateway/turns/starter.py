@@ -35,6 +35,7 @@ from gateway.settings import Settings
 from gateway.turns import ground, orders
 from gateway.turns.launching import Place
 from gateway.turns.spec import AgentSpec
+from gateway.turns.warm import Warm
 
 SWEEP_SECONDS = 60.0
 SWEEP_PATIENCE = 5.0  # at start, with an engine that does not answer
@@ -53,6 +54,7 @@ class Starter:
         self._api = api
         self.acts_no_more: Callable[[str], Awaitable[None]] = _acts_nothing  # ends what is done for a turn that is over
         self.warden = Warden()
+        self.warm = Warm(settings.warm_seconds, settings.warm_processes, settings.stop_seconds)
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
