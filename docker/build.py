@@ -78,10 +78,10 @@ def build(client: DockerClient, dockerfile: Path, tag: str, base: str, fill: Fil
         try:
             how = {
                 "custom_context": True,
-                "network_mode": "none",
                 "rm": True,
                 "forcerm": True,
                 "buildargs": {"BASE_IMAGE": base},
+                "network_mode": "none",
             }
             client.images.build(fileobj=file, tag=tag, **how)
         except BuildError as exc:
