@@ -29,7 +29,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from errno import ECONNREFUSED, EINVAL, ENOENT, EPROTONOSUPPORT
+from errno import ECONNREFUSED, EINVAL, ENOENT, ENOSPC, EPROTONOSUPPORT
 from functools import partial
 from signal import SIGKILL
 from typing import Any, NamedTuple, TypeVar
@@ -86,6 +86,10 @@ class Box:
     own_entry: bool = False  # run what the image says, with `env` for all to see, and no stdin; `argv` is empty
 
 
+class EngineGone(LaunchError):
+    """It does not answer; it may again."""
+
+
 class Found(NamedTuple):
     """A container that is there, and what it is for."""
 
@@ -102,6 +106,10 @@ class Engine:
         self._environ = dict(environ)
         self._client: DockerClient | None = None
         self._threads = anyio.CapacityLimiter(THREADS)
+
+    @property
+    def url(self) -> str:
+        return _url(self._environ)
 
     async def spawn(self, box: Box, beside: Container | None = None) -> Container:
         """Start a container. Raises LaunchError; then nothing is left of it.
@@ -143,6 +151,8 @@ class Engine:
         with _explained(_url(self._environ), box):
             if self._client is None:
                 self._client = _connect(self._environ, CALL_SECONDS)
+            else:
+                _knock(self._environ, CALL_SECONDS)
             return what(self._client)
 
     def close(self) -> None:
@@ -207,6 +217,10 @@ class Container:
                 self._lost = str(exc)
         return exited
 
+    async def kill(self) -> None:
+        """Without a word before. One that has ended already stays as it is. Raises LaunchError."""
+        await self._engine.call(lambda client: _killed(client, self.id))
+
     async def aclose(self) -> None:
         """Remove it, running or not. What the engine does not answer to is left to the sweep."""
         with anyio.CancelScope(shield=True):
@@ -264,12 +278,17 @@ def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object],
 
 
 def _connect(environ: Mapping[str, str], timeout: float) -> DockerClient:
+    _knock(environ, timeout)
+    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS)
+
+
+def _knock(environ: Mapping[str, str], timeout: float) -> None:
+    """Raises OSError where nobody answers."""
     path = _url(environ).removeprefix("unix://")
     if path.startswith("/"):  # the SDK leaves a socket open that nobody answers
         with socket.socket(socket.AF_UNIX) as tried:
             tried.settimeout(timeout)
             tried.connect(path)
-    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS)
 
 
 def _url(environ: Mapping[str, str]) -> str:
@@ -354,6 +373,14 @@ def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:
         response.close()
 
 
+def _killed(client: DockerClient, id: str) -> None:
+    try:
+        client.api.kill(id)
+    except APIError as exc:
+        if exc.status_code not in (404, 409):  # gone, or not running
+            raise
+
+
 def _remove(client: DockerClient, id: str) -> None:
     with suppress(NotFound):
         try:
@@ -376,7 +403,7 @@ def _explained(url: str, box: Box | None) -> Iterator[None]:
         raise _refused(url, str(exc.explanation or exc)) from exc
     except (DockerException, requests.RequestException, OSError) as exc:
         mend = "Start it, or set DOCKER_HOST where the gateway runs; then send the message again."
-        raise LaunchError(ECONNREFUSED, f"The container engine at {url} does not answer: {exc}. {mend}") from exc
+        raise EngineGone(ECONNREFUSED, f"The container engine at {url} does not answer: {exc}. {mend}") from exc
 
 
 def _refused(url: str, why: str) -> LaunchError:
@@ -384,5 +411,9 @@ def _refused(url: str, why: str) -> LaunchError:
         mend = "The gateway's data directory must be there under the same path, on a shared disk if it is another machine."
         return LaunchError(
             EINVAL, f"The container engine at {url} does not see the session's directories: {why}. {mend}", "cwd"
+        )
+    if "no space left on device" in why:
+        return LaunchError(
+            ENOSPC, f"The container engine at {url} has no disk left: {why}. Free some there (docker system df)."
         )
     return LaunchError(EINVAL, f"The container engine at {url} refused: {why}")
