@@ -75,6 +75,8 @@ class Agents:
             mcp_servers=tuple(makeup.mcp_servers),
             placement=makeup.placement,
             egress=policy_of(makeup),
+            git=makeup.git,
+            hooks=makeup.hooks,
         )
 
     async def welcome(self, profiles: Mapping[str, Profile]) -> str | None:

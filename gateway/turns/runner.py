@@ -35,6 +35,7 @@ from gateway.log.store import Log, entries, merged
 from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
 from gateway.turns import leases, queue
+from gateway.turns.hooks import Hooks, SetupFailed
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
@@ -89,6 +90,8 @@ class Runner:
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
         self._outbox = Outbox(self.place, store, settings)
+        self._hooks = Hooks(spec, self.place, self._pending.add, self._spawn, settings.stop_seconds)
+        self._preparing = anyio.CancelScope()
 
     async def run(self) -> None:
         """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
@@ -117,6 +120,7 @@ class Runner:
                 self._stdin.add(self.dialogue.interrupt())
                 self.dialogue.interrupted = True
                 patience = self.settings.stop_seconds
+        self._preparing.cancel()
         self._conversation.deadline = anyio.current_time() + patience
 
     def steer(self, id: str, text: str) -> None:
@@ -174,6 +178,8 @@ class Runner:
             group.start_soon(self._commit)
             try:
                 last = await self._play()
+                if self.process is not None:
+                    await self._hooks.after()
             finally:
                 self._pending.close()
         return last
@@ -197,15 +203,18 @@ class Runner:
         try:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
+            with self._preparing:
+                await self._hooks.prepare(env)
             if self.cause == "exited":
                 self.process = await self._start(launch)
-        except (LaunchError, OSError) as exc:
+        except (LaunchError, OSError, SetupFailed) as exc:
             return self._not_started(exc)
         last: list[Event] = []
         if self.process is not None:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch)
                 group.start_soon(self._write, self.process)
+                group.start_soon(self._hooks.beside)
                 with self._conversation:
                     last = await self._converse(self.process, launch.keep_stdin)
                 group.cancel_scope.cancel()
@@ -213,10 +222,14 @@ class Runner:
             return last
         return await self._stopped(last)
 
+    async def _spawn(self, part: str, launch: Launch) -> Started:
+        socket = self.gate.socket if self.gate else None
+        return await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket, part)
+
     async def _start(self, launch: Launch) -> Started:
         socket = self.gate.socket if self.gate else None
         if not launch.image:
-            return await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket)
+            return await self._spawn("", launch)
         deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds))
         work = Work(self.turn, self.spec, self.place, deadline, provider=model_of(self.spec, self.profile)[0])
         return await self.starter.think(launch, work, self.profile, socket)
@@ -283,9 +296,11 @@ class Runner:
                 await process.write(line)
         await process.close_stdin()
 
-    def _not_started(self, exc: LaunchError | OSError) -> list[Event]:
+    def _not_started(self, exc: LaunchError | OSError | SetupFailed) -> list[Event]:
         self.dialogue.start(self.told)
-        category: ev.ErrorCategory = "runtime_missing" if exc.errno == errno.ENOENT else "startup_crash"
+        category: ev.ErrorCategory = "setup_failed"
+        if not isinstance(exc, SetupFailed):
+            category = "runtime_missing" if exc.errno == errno.ENOENT else "startup_crash"
         return self.dialogue.end("failed", Failure(category, str(exc)))
 
     # -- the watchdog

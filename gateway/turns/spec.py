@@ -30,6 +30,8 @@ class AgentSpec:
     mcp_servers: tuple[Mapping[str, Any], ...] = ()
     placement: str = "local"
     egress: Policy | None = None  # None: everything
+    git: Mapping[str, Any] | None = None  # {url, ref, depth}, as its owner gave them
+    hooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> {command, seconds}
 
 
 AgentLoader = Callable[[Connection, str, int], AgentSpec]

@@ -63,6 +63,8 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         "placement": "sandboxed",
         "egress": ["api.example.com", "*.example.org:8443"],
         "egress_mode": "audit",
+        "git": None,
+        "hooks": {},
         "public": False,
         "extended": None,
         "warnings": [],
@@ -233,6 +235,8 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "placement": {"value": "local", "source": "default"},
         "egress": {"value": "all", "source": "default"},
         "egress_mode": {"value": "strict", "source": "default"},
+        "git": {"value": None, "source": "default"},
+        "hooks": {"value": {}, "source": "default"},
         "public": {"value": True, "source": "default"},
         "extended": {"value": None, "source": "default"},
     }
