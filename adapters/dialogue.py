@@ -202,7 +202,7 @@ class Dialogue(ABC):
     def failure_of_exit(self, exit: Exit) -> Failure:
         how = f"signal {exit.signal}" if exit.signal else f"exit code {exit.code}"
         text = f"the process ended without a result ({how})\n{exit.stderr}".strip()
-        return Failure("runtime_crash" if self.lines else "startup_crash", text)
+        return Failure("runtime_crash" if self.lines or exit.signal else "startup_crash", text)
 
     @classmethod
     def recorded(cls, message: dict[str, Any]) -> Recorded | None:

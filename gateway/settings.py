@@ -37,6 +37,15 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         5, ge=0, le=3600, description="How long running turns may go on when the gateway is asked to stop."
     )
+    turn_attempts: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="How often a turn may begin: one whose runtime or worker dies goes on in another attempt. 1: it fails.",
+    )
+    turn_backoff_seconds: float = Field(
+        1, ge=0, le=60, description="Pause before a turn whose runtime died goes on; doubled each time, to a minute."
+    )
     turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
     stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
     stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")

@@ -91,6 +91,7 @@ class Limit:
 LIMITS: dict[str, Limit] = {
     "turn_seconds": Limit("Seconds a turn may take.", whole=False),
     "stall_seconds": Limit("Seconds a turn may be without any output.", whole=False),
+    "turn_attempts": Limit("How often a turn may begin; after a crash it goes on in another attempt."),
     "max_turns": Limit("Calls of the model in a turn, where the runtime can count them."),
     "tool_calls": Limit("Tools used in a turn."),
     "output_bytes": Limit("Bytes of text and artifacts a turn may tell."),

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +94,10 @@ class Client:
         key = key or (await self.owner("callers.add", name="tester"))["key"]
         self.http.headers["X-API-Key"] = key
         return key
+
+    @property
+    def database(self) -> Database:
+        return self.engine.log.database
 
     async def rpc(self, agent: str, method: str, params: Json, headers: Mapping[str, str] = {}) -> Json:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -201,6 +205,7 @@ class GatewayProcess:
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     caller_key: str = ""  # of a caller that was registered, for whoever signs in after a restart
+    program: Sequence[str] = ("-m", "gateway")
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -211,7 +216,7 @@ class GatewayProcess:
         env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir), "SWITCHBOARD_PORT": str(self.port)}
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env, stderr=log, stdout=log)
+            self.process = subprocess.Popen([sys.executable, *self.program], env=env, stderr=log, stdout=log)
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -282,8 +287,8 @@ class WorkerProcess:
 
 
 @contextmanager
-def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(data_dir, env or {})
+def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None, **more: Any) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(data_dir, env or {}, **more)
     gateway.start()
     try:
         yield gateway

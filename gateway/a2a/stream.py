@@ -15,7 +15,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from gateway.a2a.framing import PLAIN, Framing, dumps
 from gateway.a2a.tasks import Found, Tasks
-from gateway.a2a.translate import Json, artifact_id, depends_on_tools, direct_message, final_updates, update_of
+from gateway.a2a.translate import Json, artifact_id, begins_anew, depends_on_tools, direct_message, final_updates, update_of
 from gateway.log.rows import Batch, Position, Row
 from gateway.log.snapshot import SNAPSHOT
 from gateway.log.store import Log
@@ -91,7 +91,7 @@ class TaskStream:
             told: Told | None = batch.whole.get(key)
             if told is None:
                 told = batch.whole[key] = await self._tell(batch, framing)
-            self.begun |= told.begun
+            self.begun = set(told.begun)
             if told.results:
                 yield told
             if told.ended:
@@ -120,6 +120,8 @@ class TaskStream:
         return kept if kept and batch.before < kept.position else None
 
     async def _results(self, batch: Batch, row: Row, begun: set[str]) -> list[bytes]:
+        if begins_anew(row.type, row.body):
+            begun.discard(artifact_id(row.turn_id or ""))
         if row.type == "chunk" and artifact_id(row.turn_id or "") not in begun:
             begun.add(artifact_id(row.turn_id or ""))
             return [dumps(update_of(row, first=True))]

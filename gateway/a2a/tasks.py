@@ -15,7 +15,7 @@ from typing import Any
 from a2a.types import a2a_pb2 as pb
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
-from gateway.a2a.translate import STATES, Fold, Json, artifact_id
+from gateway.a2a.translate import STATES, Fold, Json, artifact_id, begins_anew
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, NotFound, Unavailable
 from gateway.files.shown import Shown
@@ -146,9 +146,11 @@ def _place(conn: Connection, caller: Caller, task_id: str, seq: int) -> Place:
     last = row.snapshot_seq if rests else conn.execute(select(func.max(_event.c.seq)).where(session)).scalar_one()
     near = (session, _event.c.seq <= seq, _event.c.sub == 0, _event.c.task_id == task_id)
     kinds = _event.c.type.in_(("chunk", "turn_started"))
-    found = conn.execute(
-        select(_event.c.type, _event.c.turn_id).where(*near, kinds).order_by(_event.c.seq.desc()).limit(1)
-    ).first()
+    query = select(_event.c.seq, _event.c.type, _event.c.turn_id, _event.c.body).where(*near, kinds)
+    query = query.order_by(_event.c.seq.desc()).limit(1)
+    found = conn.execute(query).first()
+    while found is not None and found.type == "turn_started" and not begins_anew(found.type, found.body):
+        found = conn.execute(query.where(_event.c.seq < found.seq)).first()
     begun = {artifact_id(found.turn_id)} if found is not None and found.type == "chunk" else set()
     return Place(row.session_id, rests, last, begun)
 

@@ -55,10 +55,18 @@ def artifact_id(turn_id: str) -> str:
     return f"response-{turn_id.removeprefix('trn_')}"
 
 
+def begins_anew(type: str, body: str) -> bool:
+    """Whether an attempt begins whose text, if it says any, is all of its turn's: it replaces what a cut one has said."""
+    if type != "turn_started":
+        return False
+    started = json.loads(body)
+    return started["attempt"] == 1 or bool(started.get("anew"))
+
+
 def update_of(row: Row, *, first: bool = False, tools: bool = False) -> Json | None:
     """The stream event of one row; None where there is nothing to tell.
 
-    `first`: the turn's artifact begins here; `tools`: the extension of tool events is activated.
+    `first`: the turn's artifact begins here, or begins anew; `tools`: the extension of tool events is activated.
     """
     match row.type:
         case "turn_started":
@@ -126,6 +134,7 @@ class Fold:
         self.task_id, self.session_id = task_id, session_id
         self._history: list[Json] = []
         self._texts: dict[str, list[str]] = {}  # artifact id -> pieces
+        self._stale: set[str] = set()  # ids of texts that the next piece replaces
         self._artifacts: dict[str, Json] = {}
         self._status: Json = {"state": STATES["submitted"]}
         self._question = ""
@@ -145,6 +154,8 @@ class Fold:
                     self._set(row, "submitted")
             case "turn_started":
                 self._set(row, "working")
+                if begins_anew(row.type, row.body):
+                    self._stale.add(artifact_id(row.turn_id or ""))
             case "chunk":
                 self._text_artifact(artifact_id(row.turn_id or "")).append(json.loads(row.body)["text"])
             case "artifact":
@@ -156,6 +167,9 @@ class Fold:
 
     def _text_artifact(self, id: str) -> list[str]:
         self._artifacts.setdefault(id, {"artifactId": id, "name": "response", "parts": []})
+        if id in self._stale:
+            self._stale.remove(id)
+            self._texts.pop(id, None)
         return self._texts.setdefault(id, [])
 
     def _file_artifact(self, row: Row) -> None:

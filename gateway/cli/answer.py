@@ -69,11 +69,20 @@ class Answer:
     def _artifact(self, artifact: dict[str, Any], *, append: bool) -> None:
         key, text = f"artifact {artifact.get('artifactId')}", _content(artifact.get("parts") or [])
         before = self._shown.get(key, "")
+        if not append and not text.startswith(before):
+            self._begin_anew(before)
         whole = before + text if append else text
         self._shown[key] = whole
         self._piece(key, whole.removeprefix(before) if whole.startswith(before) else whole)
         for part in artifact.get("parts") or []:
             self._file(part)
+
+    def _begin_anew(self, said: str) -> None:
+        """What comes now stands for what was said."""
+        self.text = self.text.removesuffix(said)
+        if self.live and not self._fresh:
+            self.out.text("\n")
+            self._fresh = True
 
     def _working(self, status: dict[str, Any]) -> None:
         """Tools, and what is said in between; a snapshot repeats the last of it, so only updates come here."""

@@ -14,7 +14,7 @@ from registry.repo import AgentRecord, RuntimeSeen
 from registry.rules import LIMITS
 from registry.signing import CardKey
 
-_FROM_SETTINGS = ("turn_seconds", "stall_seconds")  # limits the gateway sets for agents that have none
+_FROM_SETTINGS = ("turn_seconds", "stall_seconds", "turn_attempts")  # limits the gateway sets for agents that have none
 
 
 def agent_url(owner: Owner, name: str) -> str:

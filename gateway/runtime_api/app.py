@@ -121,7 +121,9 @@ async def _read(faces: Faces, request: Request, brain: Brain) -> Response:
 
 
 async def _append(faces: Faces, request: Request, brain: Brain) -> Response:
-    return _answer(await brain.post(batch_of(await _body(faces, request)).events))
+    async with brain.room:
+        batch = batch_of(await _body(faces, request))
+        return _answer(await brain.post(batch.events))
 
 
 async def _beat(_faces: Faces, _request: Request, brain: Brain) -> Response:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from gateway.log.models import EventRow
+from gateway.log.models import EventRow, Turn
 from gateway.runtime_api.models import RuntimeEvent
 from gateway.turns.leases import Claimed
 
-_event, _mine = EventRow.__table__, RuntimeEvent.__table__  # type: ignore[attr-defined]
+_event, _mine, _turn = EventRow.__table__, RuntimeEvent.__table__, Turn.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,11 @@ def before(conn: Connection, turn: Claimed) -> Before:
 
 def add(conn: Connection, turn: Claimed, types: Mapping[str, str]) -> None:
     """Remember that these were appended."""
-    rows = [{"turn_id": turn.id, "session_id": turn.session_id, "id": id, "type": type} for id, type in types.items()]
+    rows = [{"turn_id": turn.id, "id": id, "type": type} for id, type in types.items()]
     conn.execute(insert(_mine), rows)
 
 
-def forget_earlier(conn: Connection, turn: Claimed) -> None:
-    """What earlier turns of the session appended is asked of no more."""
-    conn.execute(delete(_mine).where(_mine.c.session_id == turn.session_id, _mine.c.turn_id != turn.id))
+def forget_ended(conn: Connection) -> int:
+    """Turns that are over repeat nothing. Answers how many events are forgotten."""
+    unended = select(_turn.c.id).where(_turn.c.state.in_(("queued", "running")))
+    return int(conn.execute(delete(_mine).where(_mine.c.turn_id.not_in(unended))).rowcount)

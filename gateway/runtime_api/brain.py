@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import anyio
 import structlog
 from anyio.lowlevel import checkpoint
-from sqlalchemy import Connection
 
 from adapters.launch.lines import Line
 from adapters.launch.process import Exited, LaunchError
@@ -33,6 +32,8 @@ Json = dict[str, Any]
 
 PRINTED_LINE = 2000  # characters of a printed line that are kept
 PRINTED = 64 * 1024  # characters of all that an attempt prints
+BEAT_SECONDS = 0.05  # heartbeats that come faster are one
+AT_ONCE = 4
 ENDS = ("done", "message")
 
 log_ = structlog.get_logger("switchboard.runtime_api")
@@ -87,7 +88,8 @@ class Brain:
         self._exited: Exited | None = None  # by itself
         self.gone: Callable[[], None] = lambda: None  # called when it is closed
         self.acts_no_more: Callable[[], Awaitable[None]] = checkpoint  # ends what is done for it
-        self._first = True
+        self._alive_at = 0.0
+        self.room = anyio.Semaphore(AT_ONCE)  # for bodies of requests
         self._last_said = False  # its done is on its way
         self._over: SwitchboardError | None = None
 
@@ -193,12 +195,16 @@ class Brain:
 
     def came(self) -> None:
         """It has made a request."""
-        if self._first:
-            self._first = False
+        if not self._alive_at:
+            self._live()
+
+    def _live(self) -> None:
+        if time.monotonic() > self._alive_at + BEAT_SECONDS:
+            self._alive_at = time.monotonic()
             self._lines.add([_line({"type": "alive"})])
 
     def beat(self) -> Alive:
-        self._lines.add([_line({"type": "alive"})])
+        self._live()
         return Alive(deadline_ms=self.work.deadline_ms, control=self.control())
 
     @property
@@ -218,8 +224,7 @@ class Brain:
         lines = [_line({"type": "asked"}) for type, _ in earlier if type == "ask"]
         if new:
             types: dict[str, str] = {event.id: event.type for event in new}  # type: ignore[attr-defined]
-            is_first = self.turn.attempt == 1 and not self._seen
-            receipt = self._receipt(lambda conn: self._remember(conn, types, is_first))
+            receipt = self._receipt(lambda conn: appended.add(conn, self.turn, types))
             self._seen |= {id: (type, receipt) for id, type in types.items()}
             lines += [_line(_said(event)) for event in new]
             self._last_said = any(type in ENDS for type in types.values())
@@ -272,14 +277,10 @@ class Brain:
         try:
             self._cursor = max(self._cursor, await receipt.wait())
         except Fenced as exc:
+            self.end(superseded())
             raise superseded() from exc
         finally:
             self._open.discard(receipt)
-
-    def _remember(self, conn: Connection, types: Mapping[str, str], is_first: bool) -> None:
-        if is_first:
-            appended.forget_earlier(conn, self.turn)
-        appended.add(conn, self.turn, types)
 
     def _wake(self) -> None:
         self._untold = True

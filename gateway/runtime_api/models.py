@@ -7,11 +7,10 @@ from sqlmodel import Field, SQLModel
 
 
 class RuntimeEvent(SQLModel, table=True):
-    """Written in the transaction of the event; kept until a later turn of the session appends."""
+    """Written in the transaction of the event; kept until its turn is over."""
 
     __tablename__ = "runtime_event"
 
     turn_id: str = Field(sa_column=Column(Text, primary_key=True))
     id: str = Field(sa_column=Column(Text, primary_key=True))  # the image's own
-    session_id: str = Field(sa_column=Column(Text, nullable=False, index=True))
     type: str

@@ -20,6 +20,7 @@ from gateway.runtime_api.shapes import Page, Query, Told
 Json = dict[str, Any]
 
 PAGE = 1000
+LOOK_SECONDS = 1.0  # what another process wrote may be told by nobody
 
 
 async def read(log: Log, brain: Brain, asked: Query) -> Page:
@@ -30,7 +31,8 @@ async def read(log: Log, brain: Brain, asked: Query) -> Page:
                 changed, news = channel.changed, brain.news
                 if await log.database.read(lambda conn: _rows(conn, brain.turn.session_id, asked.after, 1)):
                     break
-                await _either(changed, news)
+                with anyio.move_on_after(LOOK_SECONDS):
+                    await _either(changed, news)
                 brain.check()
         found = await log.database.read(lambda conn: _rows(conn, brain.turn.session_id, asked.after, asked.limit + 1))
     rows = found[: asked.limit]

@@ -15,11 +15,13 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import structlog
 import uvicorn
 from starlette.routing import BaseRoute
 
 from gateway.auth.turn_tokens import TurnTokens
 from gateway.clock import new_id
+from gateway.errors import SwitchboardError
 from gateway.log.store import Log
 from gateway.runtime_api import appended
 from gateway.runtime_api.app import Faces, application
@@ -28,6 +30,8 @@ from gateway.server import Protocol
 from gateway.settings import Settings
 
 BACKLOG = 256
+SWEEP_SECONDS = 60.0
+log_ = structlog.get_logger("switchboard.runtime_api")
 Start = Callable[[Brain, str], Awaitable[Body]]  # runs the image, which is known by the token
 
 
@@ -59,7 +63,16 @@ class RuntimeApi:
             listening, self.socket = self._stack.enter_context(_listening(self._settings.data_dir / "run"))
             assert self._group is not None
             server = uvicorn.Server(self._config())
-            self._group.start_soon(server._serve, [listening])  # `serve` would take the signals of the process
+            self._group.start_soon(_serve, server, listening)
+            self._group.start_soon(self._sweep_forever)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await anyio.sleep(SWEEP_SECONDS)
+            try:
+                await self._log.database.write(appended.forget_ended)
+            except SwitchboardError as exc:
+                log_.debug("appended_not_swept", error=exc.message)
 
     def _config(self) -> uvicorn.Config:
         class Limited(Protocol):
@@ -92,6 +105,17 @@ class RuntimeApi:
     def _gone(self, brain: Brain) -> None:
         if self.faces.brains.get(brain.turn.id) is brain:
             del self.faces.brains[brain.turn.id]
+
+
+async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Until cancelled. `server.serve` would take the signals of the process."""
+    try:
+        await server._serve([listening])
+    finally:
+        for one in getattr(server, "servers", ()):
+            one.close()
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
 
 
 async def _nothing(turn_id: str) -> None:

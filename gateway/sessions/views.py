@@ -44,7 +44,7 @@ _SEEN: Select[Any] = (
 )
 
 
-_SAID = ("chunk", "ask", "artifact", "done")
+_SAID = ("turn_started", "chunk", "ask", "artifact", "done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,15 @@ class _Said:
         self.question: str | None = None
         self.artifacts: dict[str, list[dict[str, Any]]] = {}
         self.done_at: int | None = None
+        self._anew = False  # the next piece replaces the text of a cut attempt
 
     def add(self, type: str, body: dict[str, Any], at: int) -> None:
         match type:
+            case "turn_started":
+                self._anew = bool(body.get("anew"))
             case "chunk":
+                self.texts = [] if self._anew else self.texts
+                self._anew = False
                 self.texts.append(body["text"])
             case "ask":
                 self.question = body["question"]

@@ -34,6 +34,8 @@ class Asked:
     context_id: str
     task_id: str
     references: tuple[Json, ...]
+    goes_on: bool = False  # with what an attempt before this one was asked
+    anew: bool = False  # as an attempt before this one was
 
     @property
     def whole_prompt(self) -> str:

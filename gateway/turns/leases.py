@@ -12,7 +12,7 @@ the runner's process is stopped when no beat has succeeded for the length of a l
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
@@ -37,6 +37,20 @@ _HELD = select(_turn.c.id, _turn.c.session_id, _turn.c.fence, _turn.c.owner, _tu
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What the attempts of a turn before this one have used of its limits."""
+
+    seconds: float = 0.0
+    tools: int = 0
+    bytes: int = 0  # of text and artifacts
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+NOTHING = Used()
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A turn this worker holds, under a fence."""
 
@@ -50,6 +64,7 @@ class Claimed:
     native: dict[str, Any]
     limits: dict[str, Any] = field(default_factory=dict)  # the session's own
     spent: dict[str, Any] = field(default_factory=dict)  # by the session so far, this turn counted among its turns
+    used: Used = NOTHING
     runtime_version: int | None = None  # that the session keeps
 
     @property
@@ -93,7 +108,8 @@ def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
 def begin(conn: Connection, turn: Claimed, first: Sequence[Entry]) -> Batch:
     """Write the first events of an attempt. Once this is committed its process may start."""
     batch = append(conn, turn.session_id, first, turn.fence)
-    conn.execute(_SET, {"key": turn.id, "attempt": turn.attempt, "started_at": now_us()})
+    started = {} if turn.begun else {"started_at": now_us()}
+    conn.execute(_SET, {"key": turn.id, "attempt": turn.attempt, **started})
     return batch
 
 
@@ -122,12 +138,25 @@ def take_over(conn: Connection, owner: str, lost: Sequence[Seen], seconds: float
     return taken
 
 
+def again(conn: Connection, turn: Claimed) -> Claimed:
+    """The same turn under the same fence, as its next attempt begins."""
+    locked(conn, turn.session_id, turn.fence)
+    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
+    return replace(turn, attempt=turn.attempt + 1, native=session.native, spent=session.spent or {})
+
+
+def let_go(conn: Connection, turn: Claimed) -> None:
+    """Whoever looks next may have the turn."""
+    conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "owner": "", "lease_until": 0})
+
+
 def hand_back(conn: Connection, turn: Claimed) -> None:
     """Put a turn that has not begun back into the queue, in its old place."""
     locked(conn, turn.session_id, turn.fence)
     conn.execute(_RAISE_FENCE, {"key": turn.session_id})  # nothing that is still on its way to the log arrives
     conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued"})
-    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="queued"))
+    spent = {**turn.spent, "turns": max(0, turn.spent.get("turns", 0) - 1)}
+    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="queued", spent=spent))
 
 
 def release(conn: Connection, turn: Claimed) -> None:

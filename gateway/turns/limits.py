@@ -1,6 +1,6 @@
 """What a turn may use: its agent's limits and its session's, the stricter of each, watched as the stream shows them.
 
-meter = Meter(limits, spent)      what the session's turns have used before this one
+meter = Meter(limits, spent, used)  what the session's turns have used, and this turn in earlier attempts
 meter.before()                    Over, if the session may have no more turns, tokens or money
 events, over = meter.read(...)    the events of a line, without output beyond the limit, and the limit they reach
 """
@@ -16,6 +16,7 @@ from adapters import events as ev
 from adapters.dialogue import Dialogue, Spent
 from adapters.events import Event
 from gateway.errors import InvalidParams
+from gateway.turns.leases import NOTHING, Used
 from registry import rules
 
 USED = ("input_tokens", "output_tokens", "cost_usd")
@@ -64,9 +65,9 @@ def added(spent: Mapping[str, Any], used: Iterable[Mapping[str, Any]]) -> dict[s
 class Meter:
     """`spent`: what the session has used, this turn counted among its turns."""
 
-    def __init__(self, limits: Mapping[str, Any], spent: Mapping[str, Any]) -> None:
-        self._limits, self._spent = limits, spent
-        self._bytes = self._tools = 0
+    def __init__(self, limits: Mapping[str, Any], spent: Mapping[str, Any], used: Used = NOTHING) -> None:
+        self._limits, self._spent, self._before = limits, spent, used
+        self._bytes, self._tools = used.bytes, used.tools
         self._told: Mapping[str, Any] = {}  # by `usage` events
 
     def before(self) -> Over | None:
@@ -98,7 +99,7 @@ class Meter:
             self._tools += 1
             return self._over("tool_calls", self._tools, "tools were used")
         if event.type in ("chunk", "artifact"):
-            self._bytes += _size(event)
+            self._bytes += size_of(event.type, event.body)
             return self._over("output_bytes", self._bytes, "bytes were told")
         if event.type == "usage":
             self._told = added(self._told, [event.body])
@@ -106,7 +107,7 @@ class Meter:
 
     def _fitting(self, chunk: Event) -> list[Event]:
         """The beginning of a text that fits into the limit, without breaking a character; nothing of an artifact."""
-        room = _size(chunk) - (self._bytes - self._limits["output_bytes"])
+        room = size_of(chunk.type, chunk.body) - (self._bytes - self._limits["output_bytes"])
         if chunk.type != "chunk" or room <= 0:
             return []
         text = chunk.body["text"].encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
@@ -119,7 +120,9 @@ class Meter:
             before.get("output_tokens", 0) + spent.output_tokens,
             before.get("cost_usd", 0) + spent.cost_usd,
         )
-        return self._money("turn", spent) or self._money("session", all_turns)
+        before_this = self._before
+        turn = Spent(spent.input_tokens + before_this.tokens, spent.output_tokens, spent.cost_usd + before_this.cost_usd)
+        return self._money("turn", turn) or self._money("session", all_turns)
 
     def _money(self, what: str, spent: Spent, least: int = 0) -> Over | None:
         """`least`: 1 where what is used up is enough, 0 where it has to be passed."""
@@ -134,8 +137,8 @@ class Meter:
         return Over("budget_exceeded", f"more than {limit} {what} (limit {name})")
 
 
-def _size(event: Event) -> int:
-    """Bytes a caller would read of it."""
-    if event.type == "chunk":
-        return len(event.body["text"].encode("utf-8", "replace"))
-    return len(json.dumps(event.body["parts"], ensure_ascii=False).encode("utf-8", "replace"))
+def size_of(type: str, body: Mapping[str, Any]) -> int:
+    """Bytes a caller would read of a `chunk` or an `artifact`."""
+    if type == "chunk":
+        return len(body["text"].encode("utf-8", "replace"))
+    return len(json.dumps(body["parts"], ensure_ascii=False).encode("utf-8", "replace"))

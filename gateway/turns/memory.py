@@ -48,8 +48,9 @@ class Memory:
         native = natives[taken.how]
         turn = replace(turn, native={**native, JOURNAL: name})
         notices = [ev.notice("journal", _TOLD[taken.how])] if taken.how in _TOLD else []
-        if native.get(LOST) and not (native.get(spec.runtime) or {}).get("native_session"):
-            said = await self._log.database.read(lambda conn: conversation(conn, turn))
+        knows_nothing = native.get(LOST) and not (native.get(spec.runtime) or {}).get("native_session")
+        if knows_nothing or (asked.goes_on and taken.how != "here"):
+            said = await self._log.database.read(lambda conn: conversation(conn, turn, whole=asked.goes_on))
             if said:
                 asked = primed(asked, said)
                 notices.append(ev.notice("primed", f"The runtime was told what was said: {len(said)} characters of the log."))

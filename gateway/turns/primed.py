@@ -25,11 +25,11 @@ _NOW = "[And this is the message to answer now:]"
 _event, _task = EventRow.__table__, Task.__table__  # type: ignore[attr-defined]
 
 
-def conversation(conn: Connection, turn: Claimed) -> str:
-    """What was said in a session before a turn; "" where the agent has said nothing yet."""
+def conversation(conn: Connection, turn: Claimed, *, whole: bool = False) -> str:
+    """What was said in a session before a turn, or with it as the `whole`; "" where the agent has said nothing yet."""
     said: list[tuple[str, str]] = []  # (who, what), the newest first
     size = 0
-    for who, text in _backwards(conn, turn):
+    for who, text in _backwards(conn, turn, whole):
         if said and said[-1][0] == who:
             said[-1] = (who, text + said[-1][1])
         else:
@@ -49,14 +49,13 @@ def primed(asked: Asked, said: str) -> Asked:
     return replace(asked, prompt=f"{before}\n\n{asked.prompt}", parts=({"text": before}, *asked.parts))
 
 
-def _backwards(conn: Connection, turn: Claimed) -> Iterator[tuple[str, str]]:
+def _backwards(conn: Connection, turn: Claimed, whole: bool) -> Iterator[tuple[str, str]]:
     """Who said what: from the log as far as it goes back, then from the tasks that were kept."""
     row = _event.c
     first = select(func.min(row.seq)).where(row.turn_id == turn.id, row.type == "message")
-    seq: int = conn.execute(first).scalar() or 0
-    oldest = seq
+    oldest: int = 2**62 if whole else conn.execute(first).scalar() or 0
     query = select(row.seq, row.type, row.body).where(row.session_id == turn.session_id, row.sub == 0)
-    query = query.where(row.type.in_(("message", "chunk", "ask"))).order_by(row.seq.desc()).limit(PAGE)
+    query = query.where(row.type.in_(("message", "chunk", "ask", "tool_start"))).order_by(row.seq.desc()).limit(PAGE)
     while rows := conn.execute(query.where(row.seq < oldest)).all():
         for found in rows:
             yield _said(found.type, json.loads(found.body))
@@ -73,4 +72,6 @@ def _said(type: str, body: Mapping[str, Any]) -> tuple[str, str]:
             return "User", prompt_of([dict(body)])
         case "ask":
             return "You", f"\n{body['question']}"
+        case "tool_start":
+            return "You", f"\n[{body['title']}]\n"
     return "You", str(body["text"])

@@ -325,16 +325,32 @@ def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     return list(open)
 
 
+def asked_to_stop(conn: Connection, turn: Claimed) -> bool:
+    row = conn.execute(select(_turn.c.cancel_requested, _turn.c.interrupt_requested).where(_turn.c.id == turn.id)).one()
+    return bool(row.cancel_requested or row.interrupt_requested)
+
+
+def closing(conn: Connection, turn: Claimed, why: str, category: ErrorCategory) -> list[Event]:
+    """What is due to a turn that died: its open tools closed, and for its owner what happened, if there is a `why`."""
+    closed = [ev.tool_result(call_id, "", is_error=True) for call_id in open_calls(conn, turn)]
+    return [*closed, ev.error_detail(category, why)] if why else closed
+
+
 def end_abandoned(
     conn: Connection, turn: Claimed, incident: str, why: str, category: ErrorCategory = "runtime_crash"
 ) -> list[Batch]:
     """End a turn whose worker died: close its open tools, say it was interrupted, settle its task."""
     batches = []
     if not has_done(conn, turn):
-        closing = [ev.tool_result(call_id, "", is_error=True) for call_id in open_calls(conn, turn)]
-        detail = ev.error_detail(category, why)
-        done = ev.done("failed", category)
-        done.body["error"]["incident"] = incident
-        batches.append(finish(conn, turn, [*closing, detail, done], None))
+        done = ev.done("canceled") if asked_to_stop(conn, turn) else ev.done("failed", category)
+        if done.body["error"] is not None:
+            done.body["error"]["incident"] = incident
+        batches.append(finish(conn, turn, [*closing(conn, turn, why, category), done], None))
     leases.release(conn, turn)
     return batches
+
+
+def interrupt_abandoned(conn: Connection, turn: Claimed, why: str, told: Event) -> list[Batch]:
+    """The same for a turn that goes on."""
+    new = entries([*closing(conn, turn, why, "runtime_crash"), told], task_id=turn.task_id, turn_id=turn.id)
+    return [write_events(conn, turn, new, None)]

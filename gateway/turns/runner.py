@@ -34,7 +34,7 @@ from gateway.log.rows import Batch
 from gateway.log.store import Log, entries, merged
 from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
-from gateway.turns import leases, queue
+from gateway.turns import leases, queue, resume
 from gateway.turns.hooks import Hooks, SetupFailed
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
@@ -67,7 +67,7 @@ class Runner:
         memory: Memory,
     ) -> None:
         turn, asked = begun.turn, begun.asked
-        self.turn, self.spec, self.profile, self.notices = turn, spec, profile, begun.notices
+        self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -78,8 +78,9 @@ class Runner:
         self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
         self.cause: Cause = "exited"
+        self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
-        self._meter = Meter(spec.limits, turn.spent)
+        self._meter = Meter(spec.limits, turn.spent, turn.used)
         self.events = 0
         self._pending = Pending[Event | Receipt]()
         self._receipts: list[Receipt] = []  # of lines that were read and are not on their way into the log
@@ -87,30 +88,50 @@ class Runner:
         self.given: set[str] = set()  # ids of the messages `steer` was called with
         self._messages: deque[tuple[str, str]] = deque()  # (id, text) of those the runtime could not be given yet
         self._conversation = anyio.CancelScope()
+        self._asked_to_stop = anyio.Event()
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
         self._outbox = Outbox(self.place, store, settings)
         self._hooks = Hooks(spec, self.place, self._pending.add, self._spawn, settings.stop_seconds)
         self._preparing = anyio.CancelScope()
 
-    async def run(self) -> None:
-        """Run the turn to its end: when this returns its `done` is in the log and its process is gone."""
+    async def run(self) -> bool:
+        """Run the turn to its end: when this returns its `done` is in the log and its process is gone.
+
+        True if there is no `done`, because the runtime died without a result and the turn may go on in another attempt.
+        """
         began = time.monotonic()
         async with self._gated():
             last = await self._attempt()
-            await self._finish(last)
+            goes_on = self._may_go_on(last)
+            await (self._interrupt(last) if goes_on else self._finish(last))
             await self._leave()
             await self.stop()
         await self.memory.end(self.turn, self.native.all)
-        await self._store(self._release)
-        self._report(last[-1], began)
+        if not goes_on:
+            await self._store(self._release)
+        self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
+        return goes_on
+
+    def _may_go_on(self, last: list[Event]) -> bool:
+        error = last[-1].body["error"]
+        crashed = self._died and error is not None and error["category"] == "runtime_crash"
+        following = replace(self.turn, attempt=self.turn.attempt + 1)
+        most = int(self._limit("turn_attempts", self.settings.turn_attempts))
+        return crashed and resume.may_go_on(following, self.mode, most)
 
     def _release(self, conn: Connection) -> Sequence[Batch]:
         leases.release(conn, self.turn)
         return ()
 
+    async def rest(self, seconds: float) -> None:
+        """The pause after an attempt, which ends at once when the turn is asked to stop."""
+        with anyio.move_on_after(seconds):
+            await self._asked_to_stop.wait()
+
     def cancel(self) -> None:
         """Ask the runtime to stop; it is made to stop if it does not within `stop_seconds`."""
+        self._asked_to_stop.set()
         if self.cause != "exited":
             return
         self.cause = "canceled"
@@ -178,7 +199,7 @@ class Runner:
             group.start_soon(self._commit)
             try:
                 last = await self._play()
-                if self.process is not None:
+                if self.process is not None and not self._may_go_on(last):
                     await self._hooks.after()
             finally:
                 self._pending.close()
@@ -186,7 +207,7 @@ class Runner:
 
     async def _begin(self) -> None:
         """Nothing runs before the log says so: a turn whose worker is lost before can simply be queued again."""
-        started = Event("turn_started", "progress", {"turn": self.turn.id, "attempt": self.turn.attempt}, "system")
+        started = resume.started(self.turn, self.asked)
         runtime = ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}")
         first = entries([started, runtime, *self.notices], task_id=self.turn.task_id, turn_id=self.turn.id)
         self.events += len(first)
@@ -230,7 +251,7 @@ class Runner:
         socket = self.gate.socket if self.gate else None
         if not launch.image:
             return await self._spawn("", launch)
-        deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds))
+        deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds)
         work = Work(self.turn, self.spec, self.place, deadline, provider=model_of(self.spec, self.profile)[0])
         return await self.starter.think(launch, work, self.profile, socket)
 
@@ -245,6 +266,7 @@ class Runner:
         stderr = self.process.stderr_tail() if self.process else ""
         if last:
             return last
+        self._died = self.cause == "exited"
         last = self._stamp.all(self.dialogue.finish(Exit(code, signal, stderr, self.cause, self.why)))
         return [*self._meter.unsaid(last, self.dialogue.spent), *last]
 
@@ -313,7 +335,7 @@ class Runner:
         self._conversation.cancel()
 
     async def _watch_time(self) -> Cause:
-        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds)
+        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds
         silence = self._limit("stall_seconds", self.settings.stall_seconds)
         while True:
             now = time.monotonic()
@@ -351,6 +373,20 @@ class Runner:
             return [queue.write_events(conn, self.turn, new, native)]
 
         await self._store(op, receipts)
+
+    async def _interrupt(self, last: list[Event]) -> None:
+        """All of a crash's last events but the `done`; the caller is told that the work goes on."""
+        events = await self._outbox.declared([*last[:-1], resume.interrupted()])
+        self.events += len(events)
+        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
+        self.native.remember(memory=self.dialogue.memory)
+        native, files = self.native.changed(), self._outbox.take_files()
+
+        def op(conn: Connection) -> Sequence[Batch]:
+            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
+            return [queue.write_events(conn, self.turn, new, native)]
+
+        await self._store(op)
 
     async def _finish(self, last: list[Event]) -> None:
         last = self.gate.judge.judged(last) if self.gate else last
@@ -396,7 +432,7 @@ class Runner:
                     receipt.settle(batches[0].after.seq)
                 return
 
-    def _report(self, done: Event, began: float) -> None:
+    def _report(self, status: str, done: Event, began: float) -> None:
         error = done.body["error"] or {}
         log_.info(
             "turn",
@@ -405,7 +441,7 @@ class Runner:
             turn=self.turn.id,
             attempt=self.turn.attempt,
             runtime=self.spec.runtime,
-            status=done.body["yield_reason"],
+            status=status,
             error=error.get("category"),
             incident=error.get("incident"),
             events=self.events,

@@ -2,13 +2,14 @@
 
 It claims a turn when told that one waits (and once a second in case nobody told it), never more than `concurrency` at
 a time. Its turns are leases (`turns.leases`) that it renews; a turn it has lost, or may have lost, it stops running and
-leaves to whoever took it. What it takes over itself goes back to the queue if it had not begun, and is ended if it had.
+leaves to whoever took it. What it takes over itself goes back to the queue if it had not begun; if it had, it goes on in
+another attempt (`turns.resume`) or is ended.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +32,7 @@ from gateway.log.store import Log
 from gateway.runtime_api.sandbox import routes
 from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
-from gateway.turns import inbox, leases, orders, queue
+from gateway.turns import inbox, leases, orders, queue, resume
 from gateway.turns.asked import Asked, asked_of
 from gateway.turns.journals import Journals
 from gateway.turns.launching import Place
@@ -48,7 +49,8 @@ RETRY_SECONDS = 0.2
 LOOK_SECONDS = 0.2  # how often turns are looked for that lost their worker
 BEATS = 3  # in the time of a lease
 PARTING_SECONDS = 5.0  # for the database to take what a worker that stops has to say
-STOPPED = "The gateway was stopped while this turn ran."
+STOPPED, LOST = "The gateway was stopped while this turn ran.", "The worker that ran this turn was lost."
+LOOKS = 2  # at which a worker must not be seen to be taken for dead
 
 log_ = structlog.get_logger("switchboard.worker")
 
@@ -119,13 +121,14 @@ class Worker:
         await self.starter.warden.start()
         try:
             await self.log.database.appear(self.name)
-            await self._take_over()
-            await self._take_over()
             async with self.runtime_api.opened(), anyio.create_task_group() as group:
                 await group.start(self.starter.sweep_forever)
                 await group.start(self.hands.run)
-                for loop in (self._attend_forever, self._beat_forever, self._take_over_forever):
-                    group.start_soon(loop)
+                group.start_soon(self._attend_forever)
+                group.start_soon(self._beat_forever)
+                for _ in range(LOOKS):
+                    await self._take_over(group)
+                group.start_soon(self._take_over_forever, group)
                 task_status.started()
                 await self._claim_until_drained(group)
                 group.cancel_scope.cancel()
@@ -141,8 +144,7 @@ class Worker:
         while not self._draining.is_set():
             self._work = anyio.Event()
             for turn in await self._claim(self.settings.concurrency - len(self._held), told):
-                held = self._held[turn.id] = _Held(turn)
-                group.start_soon(self._run, held)
+                self._start(turn, group)
             told = False
             with anyio.move_on_after(POLL_SECONDS):
                 await self._work.wait()
@@ -150,6 +152,10 @@ class Worker:
         with anyio.move_on_after(self.settings.drain_seconds):
             for held in list(self._held.values()):
                 await held.finished.wait()
+
+    def _start(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
+        held = self._held[turn.id] = _Held(turn)
+        group.start_soon(self._run, held)
 
     async def _claim(self, free: int, told: bool) -> list[Claimed]:
         """Take up to `free` turns. Who was not told that any waits looks before, which costs others nothing."""
@@ -225,12 +231,12 @@ class Worker:
                 one.lease.cancel()  # it has just ended, or somebody has taken it
         return True
 
-    async def _take_over_forever(self) -> None:
-        while True:
+    async def _take_over_forever(self, group: anyio.abc.TaskGroup) -> None:
+        while not self._draining.is_set():
             await anyio.sleep(LOOK_SECONDS)
-            await self._take_over()
+            await self._take_over(group)
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, group: anyio.abc.TaskGroup) -> None:
         try:
             lost = await self._lost()
             lease = self.settings.lease_seconds
@@ -240,7 +246,18 @@ class Worker:
             return
         for turn in taken:
             log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
-            await self._settle(turn)
+        await self._end_leftovers([turn.id for turn in taken if turn.begun])
+        async with anyio.create_task_group() as settling:
+            for turn in taken:
+                settling.start_soon(self._settle, turn, group)
+
+    async def _end_leftovers(self, turns: Sequence[str]) -> None:
+        """End what the lost workers have left running of turns on this machine."""
+        for turn in turns:
+            await anyio.to_thread.run_sync(kill_leftovers, turn)
+        if turns:
+            with anyio.move_on_after(SWEEP_PATIENCE):
+                await self.starter.sweep()
 
     async def _lost(self) -> list[Seen]:
         """Turns whose worker has died, or was not heard of for too long.
@@ -253,15 +270,37 @@ class Worker:
         before, self._dead = self._dead, dead
         return [turn for turn in seen if turn.expired or turn.owner in dead & before]
 
-    async def _settle(self, turn: Claimed) -> None:
-        """Give a turn that was taken over what is due to it."""
+    async def _settle(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
+        """Give a turn that was taken over, and of which nothing runs any more, what is due to it."""
         if not turn.begun:
             await self._hand_back(turn)
-            return
-        await anyio.to_thread.run_sync(kill_leftovers, turn.id)
-        with anyio.move_on_after(SWEEP_PATIENCE):
-            await self.starter.sweep()
-        await self._abandon(turn, "The worker that ran this turn was lost.")
+        elif await self._goes_on(turn):
+            told = resume.interrupted()
+            if await self._insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, LOST, told)):
+                self._start(turn, group)
+        else:
+            await self._abandon(turn, LOST)
+
+    async def _goes_on(self, turn: Claimed) -> bool:
+        """Whether a turn whose process is gone is to have another attempt."""
+
+        def look(conn: Connection) -> tuple[AgentSpec, Profile | None] | None:
+            over = queue.has_done(conn, turn) or queue.asked_to_stop(conn, turn)
+            return None if over else self._made_of(conn, turn)
+
+        try:
+            found = await self.log.database.read(look)
+        except SwitchboardError:
+            return False  # whoever ends it tells why
+        spec, profile = found or (None, None)
+        if spec is None or profile is None:
+            return False
+        limits = stricter(spec.limits, turn.limits)
+        return resume.may_go_on(turn, profile.mode(spec.mode), limits.get("turn_attempts", self.settings.turn_attempts))
+
+    def _made_of(self, conn: Connection, turn: Claimed) -> tuple[AgentSpec, Profile | None]:
+        spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
+        return spec, profile_of(conn, self.profiles, spec.runtime, turn.runtime_version)
 
     # -- one turn
 
@@ -269,9 +308,7 @@ class Worker:
         turn = held.turn
         try:
             with held.lease:
-                held.runner = await self._runner(turn)
-                self._asked.set()
-                await held.runner.run()
+                await self._attempts(held)
             if held.lease.cancelled_caught:
                 await self._give_up(held)
         except* RuntimeUnavailable as missing:
@@ -292,12 +329,30 @@ class Worker:
             held.finished.set()
             self._work.set()
 
-    async def _runner(self, turn: Claimed) -> Runner:
-        def load(conn: Connection) -> tuple[AgentSpec, Asked, Profile | None]:
-            spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
-            return spec, asked_of(conn, turn), profile_of(conn, self.profiles, spec.runtime, turn.runtime_version)
+    async def _attempts(self, held: _Held) -> None:
+        """Run a turn until it has ended, if need be in several attempts."""
+        held.runner = await self._runner(held.turn)
+        self._asked.set()
+        while await held.runner.run():
+            held.turn = held.runner.turn
+            await held.runner.rest(resume.pause(held.turn.attempt, self.settings.turn_backoff_seconds))
+            following = await self.log.database.write(lambda conn: leases.again(conn, held.turn))
+            if await self._asked_to_stop(following):
+                await self._abandon(following, "")
+                break
+            held.runner, held.turn = await self._runner(following), following
+            self._asked.set()
 
-        spec, asked, profile = await self.log.database.read(load)
+    async def _asked_to_stop(self, turn: Claimed) -> bool:
+        return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))
+
+    async def _runner(self, turn: Claimed) -> Runner:
+        def load(conn: Connection) -> tuple[AgentSpec, Profile | None, Claimed, Asked]:
+            spec, profile = self._made_of(conn, turn)
+            asked = asked_of(conn, turn)
+            return spec, profile, *(resume.continued(conn, turn, asked, profile, spec.mode) if profile else (turn, asked))
+
+        spec, profile, turn, asked = await self.log.database.read(load)
         spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
@@ -317,12 +372,18 @@ class Worker:
         await self._abandon(held.turn, why)
 
     async def _part(self, held: _Held) -> None:
-        """This worker stops: a turn that has not begun is left to others, one that has is ended."""
+        """This worker stops: a turn that has not begun, or may go on, is left to others; any other is ended."""
         with anyio.move_on_after(PARTING_SECONDS + self.settings.stop_seconds):
-            if held.runner is None or not held.runner.has_begun:
+            runs = held.runner is not None and held.runner.has_begun
+            begun = held.turn.begun or runs
+            if held.runner is not None:
+                await held.runner.stop()
+            if not begun:
                 await self._hand_back(held.turn)
+            elif await self._goes_on(replace(held.turn, attempt=held.turn.attempt + runs)):
+                await self._insist(self.log.database.write, lambda conn: leases.let_go(conn, held.turn))
             else:
-                await self._break_off(held, STOPPED)
+                await self._abandon(held.turn, STOPPED)
 
     async def _abandon(self, turn: Claimed, why: str, category: ErrorCategory = "runtime_crash") -> None:
         """End a turn nobody runs any more."""
@@ -335,16 +396,17 @@ class Worker:
         await self._insist(self.log.database.write, lambda conn: leases.hand_back(conn, turn))
         self.wake()
 
-    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> None:
-        """Write for a turn. If the database refuses for the time of a lease, the turn is found again as a lost one."""
+    async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
+        """Write for a turn; False if it is not ours any more, or the database refused for a lease: then it is found as lost."""
         with anyio.move_on_after(self.settings.lease_seconds):
             while True:
                 try:
                     await write(op)
                 except Fenced:
-                    return
+                    return False
                 except SwitchboardError as exc:
                     log_.error("turn_not_settled", error=exc.message)
                     await anyio.sleep(RETRY_SECONDS)
                 else:
-                    return
+                    return True
+        return False

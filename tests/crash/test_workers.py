@@ -80,7 +80,7 @@ def turn_ids(events: list[Json]) -> set[str]:
 async def test_a_turn_whose_worker_is_killed_or_stands_still_is_taken_over(tmp_path: Path) -> None:
     """[LEASE-1] [LEASE-2] [INV-3]"""
     front = gateway_process(tmp_path, {"SWITCHBOARD_WORKER": "false"})
-    with front as gateway, workers(tmp_path, 3, lease_seconds="1.5") as three:
+    with front as gateway, workers(tmp_path, 3, lease_seconds="1.5", turn_attempts="1") as three:
         async with calling(gateway) as client:
             for how in (signal.SIGKILL, signal.SIGSTOP):
                 frames = await until_a_tool_runs(client.stream("mine", "N=20 SLEEPTOOL=600"))
@@ -132,6 +132,37 @@ async def test_a_task_is_canceled_through_a_gateway_that_does_not_run_it(tmp_pat
             frames = await until_a_tool_runs(front.stream("hello", "N=2 SLEEPTOOL=600"))
             answer = await front.rpc("hello", "CancelTask", {"id": frames[0].result["task"]["id"]})
     assert answer["result"]["status"]["state"] == "TASK_STATE_CANCELED"
+
+
+@pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked to stop"])
+async def test_a_turn_goes_on_at_another_worker(tmp_path: Path, how: signal.Signals) -> None:
+    """[RESUME-1] [RESUME-2]"""
+    front = gateway_process(tmp_path, {"SWITCHBOARD_WORKER": "false"})
+    with front as gateway, workers(tmp_path, 2, drain_seconds="0") as two:
+        async with calling(gateway) as client:
+            frames = await until_a_tool_runs(client.stream("mine", "N=20 SLEEPTOOL=1"))
+            holder(two).end(how)
+            frames = await rest_of(client, frames)
+            events = await client.events(frames[0].result["task"]["contextId"])
+    assert final_state(frames) == "TASK_STATE_COMPLETED"
+    check_log(events)
+    check_attempts(events, 2)
+
+
+def check_attempts(events: list[Json], count: int) -> None:
+    """A turn of the rehearsal's that was cut off in its tool, as often as it began but once."""
+    kinds = [
+        event["type"] for event in events if event["type"] in ("turn_started", "tool_start", "tool_result", "system", "done")
+    ]
+    attempt = ["turn_started", "tool_start", "tool_result"]
+    assert kinds == [*([*attempt, "system"] * (count - 1)), *attempt, "done"]
+    started = of_type(events, "turn_started")
+    assert [event["body"]["attempt"] for event in started] == list(range(1, count + 1))
+    results = of_type(events, "tool_result")
+    assert [event["body"]["is_error"] for event in results] == [True] * (count - 1) + [False]
+    told = of_type(events, "system")
+    assert {event["body"]["text"] for event in told} == {"The work was interrupted and goes on."}
 
 
 @pytest.mark.usefixtures("database_url")

@@ -86,13 +86,13 @@ async def check(client: Client, cut: Cut) -> None:
     if cut.accepted is None:
         return
     task_id, context_id = cut.accepted["id"], cut.accepted["contextId"]
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         replay = await resumed(client, task_id, cut.frames[0].id if cut.frames else "0")
     assert replay[-1].result["statusUpdate"]["status"]["state"] in FINAL
     if cut.frames:
         told = cut.told()
         assert replay[: len(told)] == told, "a client was shown what is not stored"
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             rest = await resumed(client, task_id, told[-1].id if told else cut.frames[0].id)
         assert told + rest == replay
     events = await client.events(context_id)
@@ -110,16 +110,29 @@ def check_log(events: list[Json]) -> None:
 
 
 def check_task(events: list[Json], task_id: str, prompt: str, replay: list[Frame]) -> None:
-    """A task's part of the log: its text, its tools, its one end; and that its stream says the same."""
+    """A task's part of the log: the text of each attempt, its tools, its one end; and that its stream says the same."""
     mine = [event for event in events if event["task_id"] == task_id]
     texts = {event["seq"]: event["body"]["text"] for event in mine if event["type"] == "chunk"}
-    assert full_text(prompt).startswith(_OPENING.sub("", "".join(texts.values())))
+    spoken = attempts(mine)
+    assert all(full_text(prompt).startswith(text) for text in spoken)
     assert texts == streamed(replay)
     started = [event["body"]["call_id"] for event in mine if event["type"] == "tool_start"]
     assert started == [event["body"]["call_id"] for event in mine if event["type"] == "tool_result"]
     assert [event["type"] for event in mine].count("done") == 1
     if mine[-1]["body"]["yield_reason"] == "completed":
-        assert _OPENING.sub("", "".join(texts.values())) == full_text(prompt)
+        assert spoken[-1] == full_text(prompt)
+
+
+def attempts(events: list[Json]) -> list[str]:
+    """What was said in each attempt of a turn, one after another."""
+    texts: list[str] = []
+    for event in events:
+        if event["type"] == "turn_started":
+            assert event["body"]["attempt"] == len(texts) + 1
+            texts.append("")
+        elif event["type"] == "chunk":
+            texts[-1] += event["body"]["text"]
+    return [_OPENING.sub("", text) for text in texts]
 
 
 def full_text(prompt: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 DIRECTIVE = re.compile(r"\b(?:(N|D|BIG|FAIL|SLEEPTOOL)=([\w.]+)|(HANG|CRASH|ASK|TOOLFAIL|GARBAGE|ORPHAN)\b)")
 GARBAGE = (b"not JSON at all", b"[1,2,3]", b'{"type":"surprise","value":1}', b'{"type":"chunk","text":5}', b"\xff\xfe{")
+GO_ON = "Go on where you stopped"  # a prompt that says so takes up the turn that was cut off
 QUOTED = 400  # characters of a prompt that are said back
 JOURNAL = os.path.expanduser("~/.rehearsal.json")
 
@@ -56,10 +57,13 @@ class Play:
     def __init__(self, stdin: Stdin, turn: dict[str, Any], waiting: deque[dict[str, Any]]) -> None:
         self.stdin, self.waiting = stdin, waiting
         self.prompt = str(turn.get("prompt") or "")
-        self.directives = {key or word: value for key, value, word in DIRECTIVE.findall(self.prompt)}
         self.journal = load(turn.get("session"))
+        if "open" in self.journal and GO_ON in self.prompt:
+            self.prompt = self.journal["open"]
+        self.directives = {key or word: value for key, value, word in DIRECTIVE.findall(self.prompt)}
 
     def run(self) -> None:
+        self.keep(open=self.prompt)
         say("session", id=self.journal["session"])
         try:
             self.act()
@@ -152,10 +156,15 @@ class Play:
                 self.waiting.append(message)
 
     def end(self, reason: str, **more: Any) -> None:
-        self.journal |= {"turns": self.journal["turns"] + 1, "prompt": self.prompt[:QUOTED]}
-        with open(JOURNAL, "w", encoding="utf-8") as file:
-            json.dump(self.journal, file)
+        self.journal.pop("open", None)
+        self.keep(turns=self.journal["turns"] + 1, prompt=self.prompt[:QUOTED])
         say("done", yield_reason=reason, **more)
+
+    def keep(self, **what: Any) -> None:
+        self.journal |= what
+        with open(f"{JOURNAL}.new", "w", encoding="utf-8") as file:
+            json.dump(self.journal, file)
+        os.replace(f"{JOURNAL}.new", JOURNAL)
 
 
 def load(session: str | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import gateway.deliver.models  # fills the metadata
+import gateway.db.models  # fills the metadata
+import gateway.deliver.models
 import gateway.files.models
 import gateway.hands.models
 import gateway.idempotency

@@ -66,7 +66,7 @@ async def listen(ear: Ear, agent: str) -> None:
 
 
 async def test_no_word_of_the_runtime_or_the_machine_reaches_a_caller(tmp_path: Path) -> None:
-    async with serving(tmp_path, PROFILES, stall_seconds=0.4, stop_seconds=0) as gateway:
+    async with serving(tmp_path, PROFILES, stall_seconds=0.4, stop_seconds=0, turn_backoff_seconds=0.1) as gateway:
         with anyio.fail_after(40):
             for name, runtime in (("mailer", "quokka"), ("postman", "quokka-broken")):
                 await make_agent(gateway, name, runtime, prompt="Be a quokka.", env={"QUOKKA_TOKEN": "quokka-token"})

@@ -57,7 +57,7 @@ async def test_the_ids_of_a_stream_rise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prompt", PROMPTS)
 async def test_a_stream_continues_exactly_after_every_one_of_its_ids(tmp_path: Path, prompt: str) -> None:
     """[A2A-3]"""
-    async with serving(tmp_path, RUNTIMES) as gateway:
+    async with serving(tmp_path, RUNTIMES, turn_attempts=2, turn_backoff_seconds=0.01) as gateway:
         with anyio.fail_after(60):
             first = await gateway.send("hello", "N=2")  # so that the task does not begin the session
             frames = [frame async for frame in gateway.stream("hello", prompt, contextId=first["contextId"])]

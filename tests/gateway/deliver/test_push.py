@@ -94,7 +94,7 @@ async def test_a_question_is_told_and_its_answer_goes_on(tmp_path: Path, receive
 
 
 async def test_a_failure_is_told_without_a_word_of_the_runtime(tmp_path: Path, receiver: Receiver) -> None:
-    async with gateway(tmp_path) as client:
+    async with gateway(tmp_path, turn_attempts=1) as client:
         await client.send("hello", "CRASH", configuration=push(f"{receiver.url}/ok"))
         await receiver.until(lambda: bool(receiver.got) and receiver.got[-1].said == "failed")
     told = b"".join(got.body for got in receiver.got)

@@ -128,9 +128,8 @@ async def thinking(
         monkeypatch.setattr(Starter, "think", think)
         settings = {"stop_seconds": 0.5, **more}
         async with serving(data_dir, **settings) as client:
-            assert client.app is not None
             image = Image("mine:1", "sha256:1", ("openai",), ("steer", "mcp"))
-            await client.app.state.log.database.write(lambda conn: push(conn, "mine", image, 1))
+            await client.database.write(lambda conn: push(conn, "mine", image, 1))
             await client.owner("agent.create", name="thinker", runtime="mine", description="It thinks.")
             yield client
         group.cancel_scope.cancel()

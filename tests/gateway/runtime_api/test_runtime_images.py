@@ -68,9 +68,8 @@ def hands(tmp_path: Path, client: DockerClient) -> Iterator[None]:
 async def thinking(data_dir: Path, digest: str, **settings: Any) -> AsyncIterator[Client]:
     with anyio.fail_after(SECONDS):
         async with serving(data_dir, stop_seconds=1, **settings) as client:
-            assert client.app is not None
             image = Image("brain:1", digest, ("openai",), ("steer",))
-            await client.app.state.log.database.write(lambda conn: push(conn, "mine", image, 1))
+            await client.database.write(lambda conn: push(conn, "mine", image, 1))
             await client.owner("agent.create", name="thinker", runtime="mine", description="It thinks.")
             yield client
 

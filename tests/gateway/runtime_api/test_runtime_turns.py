@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import text
 
 from registry.images import Image, make_current, push
 from tests.gateway.runtime_api.stand_in import Played, chunk, thinking
@@ -142,6 +143,73 @@ async def test_who_is_nobody_gets_in_nowhere(tmp_path: Path, monkeypatch: pytest
     assert found[-2:] == [(404, "not_found"), (405, "wrong_method")]
 
 
+async def test_who_has_lost_the_turn_appends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    """[RUN-2]"""
+    answers: list[Json] = []
+
+    async def play(image: Played) -> int:
+        await image.post(chunk("1", "a"))
+        raise_fence = text("UPDATE session SET fence = fence + 1")
+        await gateway.database.write(lambda conn: conn.execute(raise_fence).close())
+        answers.extend([(await image.try_post(chunk("2", "stale"))).json(), (await image.http.get("/runtime/v1/turn")).json()])
+        return 0
+
+    async with thinking(tmp_path, monkeypatch, play, lease_seconds=300) as gateway:
+        sent = await gateway.send("thinker", "Hello", configuration={"returnImmediately": True})
+        with anyio.fail_after(20):
+            while len(answers) < 2:  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+        events = await gateway.events(sent["contextId"])
+    assert [answer["code"] for answer in answers] == ["turn_superseded"] * 2
+    assert [event["body"]["text"] for event in events if event["type"] == "chunk"] == ["a"]
+
+
+async def test_too_much_at_once_is_refused_and_a_lot_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    async def play(image: Played) -> int:
+        told.append(await image.try_post(*(chunk(str(n), "a") for n in range(501))))
+        told.append(await image.try_post(*(chunk(str(n), "a" * 1000) for n in range(100))))
+        told.append(await image.http.get("/runtime/v1/events", params={"limit": 2000}))
+        told.append(await image.http.get("/runtime/v1/events", params={"wait": 61}))
+        async with anyio.create_task_group() as group:
+            for batch in range(20):
+                group.start_soon(image.post, *(chunk(f"{batch}.{n}", "b") for n in range(50)))
+        return 0
+
+    async with thinking(tmp_path, monkeypatch, play, max_body_bytes=65536) as gateway:
+        task = await gateway.send("thinker", "Hello")
+    assert [answer.status_code for answer in told] == [400, 413, 400, 400]
+    assert told[1].json()["code"] == "too_large"
+    assert text_of(task) == "b" * 1000
+
+
+async def test_the_log_is_read_in_pages_and_files_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[Json] = []
+
+    async def play(image: Played) -> int:
+        after, more = 0, True
+        while more:
+            page = await image.get("events", after=after, limit=2)
+            pages.append(page)
+            after, more = page["cursor"], page["more"]
+        return 0
+
+    async with thinking(tmp_path, monkeypatch, play) as gateway:
+        await gateway.owner("agent.update", name="thinker", changes={"input_modes": ["*/*"]})
+        first = await gateway.send("thinker", "One")
+        parts = [{"raw": "aGVsbG8=", "filename": "a.bin", "mediaType": "application/octet-stream"}]
+        pages.clear()
+        await gateway.send("thinker", "Two", contextId=first["contextId"], parts=parts)
+    events = [event for page in pages for event in page["events"]]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {event["level"] for event in events} <= {"user", "progress"}
+    [file] = [part for event in events if event["type"] == "message" for part in event["body"]["parts"] if "filename" in part]
+    assert file == {"filename": "a.bin", "mediaType": "application/octet-stream", "size": 5}
+
+
 async def test_cancel_is_told_to_whoever_waits_and_ends_what_does_not_listen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,8 +326,7 @@ async def test_a_session_keeps_the_version_of_its_runtime(
 
     async with thinking(tmp_path, monkeypatch, play) as gateway:
         first = await gateway.send("thinker", "Hello")
-        assert gateway.app is not None
-        write = gateway.app.state.log.database.write
+        write = gateway.database.write
         await write(lambda conn: push(conn, "mine", Image("mine:2", "sha256:2"), 2))
         await gateway.send("thinker", "Hello", contextId=first["contextId"])
         await gateway.send("thinker", "Hello")

@@ -1,9 +1,11 @@
 """A runtime that prints what the prompt tells it to, over `specs/jsonl-protocol.md`: for what no sane runtime does.
 
 The prompt is a JSON list. A string is printed as it is, an object as JSON, and these are acts:
-["wait", "name"] until a file of that name is in the workspace, ["exit", 3], ["sleep"] for ever, deaf to everything,
+["wait", "name"] until a file of that name is in the workspace, ["exit", 3], ["kill"] itself, ["sleep"] for ever, deaf
+to everything,
 ["take"] the next message that comes meanwhile, saying so and what it was, ["hear"] it without saying that it was taken,
-["where"] tells in text, a tool's input and its output where the parrot finds itself.
+["once", [...]] acts that are done in the session's first attempt only,
+["where"] tells in text, a tool's input and its output where the parrot finds itself. Told to go on it does it all again.
 """
 
 from __future__ import annotations
@@ -45,8 +47,17 @@ def main() -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if message["type"] == "turn":
-            for said in json.loads(message["prompt"]):
+            for said in acts_of(message["prompt"]):
                 perform(said)
+
+
+def acts_of(prompt: str) -> list[Any]:
+    kept = Path.home() / "prompt"
+    if "Go on where you stopped" in prompt:
+        prompt = kept.read_text("utf-8")
+    kept.write_text(prompt, "utf-8")
+    acts: list[Any] = json.loads(prompt)
+    return acts
 
 
 def perform(said: Any) -> None:
@@ -54,12 +65,19 @@ def perform(said: Any) -> None:
         case ["wait", name]:
             while not os.path.exists(name):
                 time.sleep(0.01)
+        case ["once", acts]:
+            if not os.path.exists("once"):
+                Path("once").touch()
+                for act in acts:
+                    perform(act)
         case ["take"]:
             message = json.loads(sys.stdin.readline())
             perform({"type": "steered", "id": message["id"]})
             perform({"type": "chunk", "text": message["text"]})
         case ["hear"]:
             perform({"type": "chunk", "text": json.loads(sys.stdin.readline())["type"]})
+        case ["kill"]:
+            os.kill(os.getpid(), signal.SIGKILL)
         case ["exit", code]:
             os._exit(code)
         case ["where"]:

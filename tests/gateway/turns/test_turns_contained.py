@@ -158,7 +158,7 @@ async def test_a_runtime_that_no_image_has_is_told_to_the_owner(tmp_path: Path) 
 
 async def test_a_killed_gateway_leaves_no_container_once_it_is_back(tmp_path: Path, client: DockerClient, image: str) -> None:
     """[BOX-5]"""
-    settings = {"SWITCHBOARD_AGENT_IMAGE": image, "SWITCHBOARD_CONTAINER_NETWORK": "none"}
+    settings = {"SWITCHBOARD_AGENT_IMAGE": image, "SWITCHBOARD_CONTAINER_NETWORK": "none", "SWITCHBOARD_TURN_ATTEMPTS": "1"}
     with gateway_process(tmp_path, settings) as gateway, anyio.fail_after(SECONDS):
         task = await _begun(gateway, client, tmp_path)
         gateway.kill()

@@ -28,7 +28,7 @@ def error(category: str, *, retryable: bool = False) -> Json:
 
 
 async def test_a_crash_keeps_what_was_said_and_names_an_incident(tmp_path: Path) -> None:
-    async with serving(tmp_path, RUNTIMES) as gateway:
+    async with serving(tmp_path, RUNTIMES, turn_attempts=1) as gateway:
         with anyio.fail_after(20):
             task = await gateway.send("hello", "N=10 CRASH")
             found = await gateway.get("hello", task["id"])
@@ -47,7 +47,7 @@ async def test_a_crash_keeps_what_was_said_and_names_an_incident(tmp_path: Path)
 
 async def test_a_crash_closes_the_tool_that_ran(tmp_path: Path) -> None:
     """[DLG-2]"""
-    async with serving(tmp_path, RUNTIMES) as gateway:
+    async with serving(tmp_path, RUNTIMES, turn_attempts=1) as gateway:
         with anyio.fail_after(20):
             await make_agent(gateway, "parrot", "parrot")
             async with calling(gateway, say(chunk("a"), TOOL, ["exit", 9]), agent="parrot") as call:

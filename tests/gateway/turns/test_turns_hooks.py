@@ -244,6 +244,6 @@ async def test_hooks_are_changed_one_by_one_and_a_session_keeps_its_own(tmp_path
         old = await client.send("worker", "N=1", contextId=task["contextId"])
         new = await client.send("worker", "N=1")
         lines = {one["id"]: [line for line in await told(client, one) if "after " not in line] for one in (old, new)}
-    assert shown["agent"]["hooks"] == {"post_run": {"command": "echo new", "seconds": 300}}
+    assert shown["values"]["hooks"]["value"] == {"post_run": {"command": "echo new", "seconds": 300}}
     assert lines[old["id"]] == ["pre_init: old", "post_run: after", "post_run: after"]
     assert lines[new["id"]] == ["post_run: new"]

@@ -231,3 +231,13 @@ async def test_the_owner_is_told_what_a_silent_runtime_seemed_to_wait_for(tmp_pa
         " while a tool runs (shell)",
         "",
     ]
+
+
+async def test_a_runtime_that_is_gone_has_crashed_at_once_though_its_child_holds_its_output(tmp_path: Path) -> None:
+    """[LIMIT-3] It is no silence: nobody is left who could say anything."""
+    async with serving(tmp_path, RUNTIMES, stall_seconds=600, turn_attempts=1) as gateway:
+        with anyio.fail_after(20):
+            task = await gateway.send("hello", "N=2 ORPHAN CRASH")
+            details = told_to_the_owner(await gateway.events(task["contextId"]))
+    assert error_of(task)["category"] == "runtime_crash"
+    assert details[0].split("\n")[0] == "the process ended without a result (exit code 3)"

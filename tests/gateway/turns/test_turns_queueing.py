@@ -112,7 +112,7 @@ async def test_a_message_to_a_working_task_is_the_tasks_next_turn(tmp_path: Path
 
 
 async def test_a_message_that_waits_outlives_the_failure_of_the_turn_before(tmp_path: Path) -> None:
-    async with serving(tmp_path, RUNTIMES) as gateway:
+    async with serving(tmp_path, RUNTIMES, turn_attempts=1) as gateway:
         with anyio.fail_after(20):
             await make_agent(gateway, "parrot", "parrot")
             async with calling(gateway, say(chunk("one"), ["wait", "go"], ["exit", 3]), agent="parrot") as call:

@@ -21,7 +21,8 @@ async def ended(gateway: Client, agent: str, task_id: str) -> Json:
 
 
 async def test_a_turn_whose_gateway_was_killed_fails_and_what_waited_runs(tmp_path: Path) -> None:
-    with gateway_process(tmp_path, {"SWITCHBOARD_CONCURRENCY": "1"}) as gateway, anyio.fail_after(60):
+    once = {"SWITCHBOARD_CONCURRENCY": "1", "SWITCHBOARD_TURN_ATTEMPTS": "1"}
+    with gateway_process(tmp_path, once) as gateway, anyio.fail_after(60):
         client = gateway.client()
         await client.owner("agent.create", name="mine", runtime="rehearsal")
         seen = []
@@ -81,7 +82,7 @@ async def test_a_turn_whose_worker_died_fails_if_it_had_begun_and_else_is_queued
         "UPDATE session SET status = 'running'",
         "DELETE FROM event WHERE type != 'message'",
     )
-    async with serving(tmp_path, RUNTIMES) as gateway:
+    async with serving(tmp_path, RUNTIMES, turn_attempts=1) as gateway:
         with anyio.fail_after(20):
             found = await ended(gateway, "hello", task["id"])
             events = await gateway.events(task["contextId"])

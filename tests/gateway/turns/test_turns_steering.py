@@ -105,7 +105,7 @@ async def test_messages_join_in_the_order_they_came_and_one_that_comes_too_late_
 @pytest.mark.parametrize("end", [DONE, ["exit", 3]], ids=["done", "crash"])
 async def test_a_message_that_was_given_but_never_taken_is_told_again_as_the_next_turn(tmp_path: Path, end: Any) -> None:
     """[STEER-2]"""
-    async with speaking(tmp_path, ["hear"], end) as (gateway, call):
+    async with speaking(tmp_path, ["hear"], end, turn_attempts=1) as (gateway, call):
         await gateway.send("parrot", say(chunk(" two"), DONE), taskId=call.task["id"], configuration=AT_ONCE)
         await call.ended.wait()
         turns = await turns_of(gateway, call.task["contextId"])

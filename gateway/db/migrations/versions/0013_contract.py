@@ -34,9 +34,7 @@ def upgrade() -> None:
         "runtime_event",
         sa.Column("turn_id", sa.Text(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("session_id", sa.Text(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("turn_id", "id"),
     )
-    op.create_index("ix_runtime_event_session_id", "runtime_event", ["session_id"], unique=False)
     op.add_column("session", sa.Column("runtime_version", sa.Integer(), nullable=True))

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014_hooks"
-down_revision = "0013_contract"
+revision = "0015_hooks"
+down_revision = "0014_support"
 
 
 def upgrade() -> None:
