@@ -9,7 +9,7 @@ What the image posts to the runtime API comes in as lines of the JSON-lines prot
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ def profile(
         title=title or name,
         executable="",
         providers=frozenset(providers),
-        modes={MODE: Mode(MODE, ContractDialogue, partial(_launch, image), can, recorded_turn)},
+        modes={MODE: Mode(MODE, partial(ContractDialogue, mcp=mcp), partial(_launch, image), can, recorded_turn)},
         default_mode=MODE,
         key_env={provider: endpoint.credentials[0].env for provider, endpoint in endpoints.items()},
         endpoints=endpoints,
@@ -49,6 +49,10 @@ def _launch(image: str, plan: Plan) -> Launch:
 
 
 class ContractDialogue(JsonLinesDialogue):
+    def __init__(self, new_id: Callable[[], str], *, mcp: bool = False) -> None:
+        super().__init__(new_id)
+        self._mcp = mcp
+
     def on_start(self, turn: Turn) -> list[bytes]:
         super().on_start(turn)
         self._came = self._asks = False
@@ -61,7 +65,7 @@ class ContractDialogue(JsonLinesDialogue):
             "references": [dict(reference) for reference in turn.references],
             "system_prompt": turn.system_prompt,
             "model": turn.model,
-            "mcp_servers": [dict(server) for server in turn.mcp_servers],
+            "mcp_servers": [dict(server) for server in turn.mcp_servers if self._mcp],
         }
         return [json_line(line)]
 

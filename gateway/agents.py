@@ -77,6 +77,9 @@ class Agents:
             egress=policy_of(makeup),
             git=makeup.git,
             hooks=makeup.hooks,
+            mounts=tuple(makeup.mounts),
+            volumes=tuple(makeup.volumes),
+            security_opt=tuple(makeup.security_opt),
         )
 
     async def welcome(self, profiles: Mapping[str, Profile]) -> str | None:

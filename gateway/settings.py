@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     )
     turn_seconds: float = Field(3600, gt=0, description="A turn that takes longer ends as deadline_exceeded.")
     stall_seconds: float = Field(600, gt=0, description="A turn without any output for so long ends as deadline_exceeded.")
+    warm_seconds: float = Field(
+        0,
+        ge=0,
+        le=86400,
+        description="How long a two-way runtime's process is kept after a turn, for its session's next message. 0: not at all.",
+    )
+    warm_processes: int = Field(8, ge=0, le=1024, description="How many a worker keeps so; the oldest goes first.")
     stop_seconds: float = Field(2, ge=0, description="How long a runtime may take to stop by itself before it is killed.")
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body accepted.")
     max_header_bytes: int = Field(65536, ge=4096, description="Most a request's path and headers, 100 at most, may have.")
@@ -127,6 +134,14 @@ class Settings(BaseSettings):
     )
     container_memory_mb: int = Field(4096, ge=64, description="Memory of one such container, its /tmp included.")
     container_pids: int = Field(1024, ge=16, description="Processes and threads of one such container.")
+    container_cpus: float = Field(0, ge=0, description="Processors' time one such container may use; 0: all there is.")
+    container_security_options: str = Field(
+        "",
+        description="Security options, between commas, that owners may give their agents' containers, such as `apparmor=NAME`.",
+    )
+    mount_roots: str = Field(
+        "", description="Directories, between commas, below which owners may name mounts of their agents. Default: none."
+    )
     hands_image: str = Field(
         "", description="Image the sandbox tools of custom runtimes act in. Default: that of `SWITCHBOARD_AGENT_IMAGE`."
     )
@@ -177,7 +192,7 @@ class Settings(BaseSettings):
 
     @property
     def allowed_origins(self) -> list[str]:
-        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
+        return [origin.rstrip("/") for origin in named(self.cors_origins)]
 
     @property
     def on_loopback(self) -> bool:
@@ -230,8 +245,17 @@ class Settings(BaseSettings):
         return self.archive_dir or self.data_dir / "archive"
 
     @property
+    def volumes_dir(self) -> Path:
+        return self.data_dir / "volumes"
+
+    @property
     def sessions_dir(self) -> Path:
         return self.data_dir / "sessions"
+
+
+def named(words: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in words.split(",") if word.strip()]
 
 
 def table() -> str:

@@ -42,6 +42,9 @@ class Makeup:
     egress_mode: str = "strict"  # see rules.EGRESS_MODES
     git: dict[str, Any] | None = None  # {url, ref, depth}: what is checked out into the workspace of each session
     hooks: dict[str, dict[str, Any]] = field(default_factory=dict)  # rules.HOOKS -> {command, seconds}
+    mounts: list[dict[str, Any]] = field(default_factory=list)  # {source, target, writable}: see registry.ground
+    volumes: list[dict[str, Any]] = field(default_factory=list)  # {name, target}
+    security_opt: list[str] = field(default_factory=list)  # of its containers
     public: bool = True  # False: only callers who sign in, and are told of it
     extended: dict[str, Any] | None = None  # {description, skills} for callers who signed in
 

@@ -63,6 +63,9 @@ class AgentVersion(SQLModel, table=True):
     egress_mode: str = Field(default="strict", sa_column=Column(Text, nullable=False, server_default="strict"))
     git: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     hooks: dict[str, dict[str, Any]] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}"))
+    mounts: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
+    volumes: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
+    security_opt: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
     public: bool = True
     # {description, skills}: what the card shows to signed-in callers besides
     extended: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))

@@ -86,6 +86,8 @@ class Limit:
     meaning: str
     whole: bool = True
     agent: bool = False
+    least: float = 0  # more than 0 in any case
+    contained: bool = False  # holds in containers only
 
 
 LIMITS: dict[str, Limit] = {
@@ -102,6 +104,12 @@ LIMITS: dict[str, Limit] = {
     "session_cost_usd": Limit("Cost of all turns of a session.", whole=False),
     "running_turns": Limit("Turns of the agent that run at the same time.", agent=True),
     "caller_sessions": Limit("Sessions a caller may have of the agent, archived ones left out.", agent=True),
+    "disk_mb": Limit("Megabytes of a session's files.", agent=True),
+    "memory_mb": Limit("Megabytes of memory of a container.", agent=True, least=64, contained=True),
+    "cpus": Limit(
+        "Processors' time a container may use: 0.5 is half of one.", whole=False, agent=True, least=0.01, contained=True
+    ),
+    "pids": Limit("Processes and threads of a container.", agent=True, least=16, contained=True),
 }
 _RESERVED_NAMES = """
     admin agent agents api card chat console default directory doctor health healthz live me metrics models new none
@@ -147,7 +155,7 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_unique("MCP server", [server["name"] for server in makeup.mcp_servers])
     check_limits(makeup.limits)
     check_command(makeup.command, runtime)
-    check_placement(makeup.placement, runtime)
+    check_placement(makeup, runtime)
     check_egress(makeup, runtime)
     check_git(makeup.git)
     check_hooks(makeup.hooks)
@@ -251,9 +259,9 @@ def check_limits(limits: Mapping[str, Any], known: Mapping[str, Limit] = LIMITS)
         if limit is None:
             raise Invalid(f"There is no limit {name[:100]!r}.", f"Choose from: {listed(known)}.")
         number = isinstance(value, int if limit.whole else (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 < value <= MAX_LIMIT:
-            what = "a whole number" if limit.whole else "a number"
-            raise Invalid(f"The limit {name!r} cannot be {value!r}.", f"Give {what} above 0, at most {MAX_LIMIT}.")
+        if not number or not math.isfinite(value) or not 0 < value <= MAX_LIMIT or value < limit.least:
+            what, least = "a whole number" if limit.whole else "a number", f"from {limit.least}" if limit.least else "above 0"
+            raise Invalid(f"The limit {name!r} cannot be {value!r}.", f"Give {what} {least}, at most {MAX_LIMIT}.")
 
 
 def check_session_limits(limits: Mapping[str, Any]) -> None:
@@ -283,12 +291,20 @@ def check_command(command: list[str], runtime: RuntimeFacts) -> None:
         raise Invalid(f"The command {command!r} has an empty program or a NUL character.", "Correct it.")
 
 
-def check_placement(placement: str, runtime: RuntimeFacts) -> None:
+def check_placement(makeup: Makeup, runtime: RuntimeFacts) -> None:
+    placement = makeup.placement
     if placement not in PLACEMENTS:
         raise Invalid(f"An agent cannot be placed {placement[:100]!r}.", f"Choose one of: {listed(PLACEMENTS)}.")
     if runtime.contained and placement != "docker":
         said = f"Runtime {runtime.name!r} is an image: its agents cannot be placed {placement!r}."
         raise Invalid(said, "Set placement to docker.")
+    if runtime.contained and (makeup.mounts or makeup.volumes):
+        said = f"Runtime {runtime.name!r} is an image: it is given its journal, and no mounts and volumes."
+        raise Invalid(said, "Leave mounts and volumes out.")
+    for name in makeup.limits:
+        if LIMITS[name].contained and placement != "docker":
+            said = f"The limit {name!r} is of containers; the agent is placed {placement!r}."
+            raise Invalid(said, f"Set placement to docker too, or the limit to null: {name}=null.")
 
 
 def check_egress(makeup: Makeup, runtime: RuntimeFacts) -> None:

@@ -60,6 +60,21 @@ class Hook(_Shape):
     seconds: Annotated[float, Field(gt=0, le=3600)] = 300
 
 
+class Mount(_Shape):
+    """A directory or a file of the machine, seen inside at `target`."""
+
+    source: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    target: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    writable: bool = False
+
+
+class Volume(_Shape):
+    """A directory the gateway keeps for the agent, seen inside at `target`; it may be written."""
+
+    name: Id
+    target: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
 class McpServer(_Shape):
     """An MCP server: started by `command`, or reached at `url`. Values of `env` and `headers` are secrets."""
 

@@ -217,7 +217,7 @@ class GatewayProcess:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen([sys.executable, *self.program], env=env, stderr=log, stdout=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
             try:
                 if httpx2.get(f"{self.url}/health", timeout=2).status_code == 200:
@@ -272,7 +272,7 @@ class WorkerProcess:
 
     def wait_for(self, word: str) -> None:
         """Until the worker's log says so."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while word not in self.log_file.read_text("utf-8", "replace"):
             assert self.process is not None
             assert self.process.poll() is None, self.log_file.read_text("utf-8", "replace")

@@ -42,6 +42,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount, Ulimit
 
 from adapters.launch.frames import Attached
+from adapters.launch.home import Bind
 from adapters.launch.lines import Line
 from adapters.launch.warden import Exited, LaunchError
 
@@ -49,6 +50,9 @@ THREADS = 16  # calls to the engine at the same time
 CALL_SECONDS = 60
 PROBE_SECONDS = 5
 NOFILE = 4096
+ULIMITS = (Ulimit(name="nofile", soft=NOFILE, hard=NOFILE), Ulimit(name="core", hard=0))
+SECURITY = ("no-new-privileges",)
+CPU_PERIOD = 100_000  # microseconds
 TMP_SIZE = "1g"  # of /tmp, which counts as the container's memory
 OUT_OF_MEMORY = 137  # the exit code of what the kernel killed
 INSTALLATION, WORKER, TURN = "switchboard.installation", "switchboard.worker", "switchboard.turn"
@@ -58,14 +62,6 @@ _OTHER_DISK = ("bind source path does not exist", "invalid mount config", "not s
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Bind(NamedTuple):
-    """A file or a directory of the machine's under a path of the container's."""
-
-    source: str
-    target: str
-    writable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +78,9 @@ class Box:
     network: str = "none"  # or "bridge", or any the engine knows
     memory_mb: int = 4096
     pids: int = 1024
+    cpus: float = 0  # of processors' time; 0: all there is
+    file_mb: int = 0  # no file may grow beyond; 0: any
+    security_opt: Sequence[str] = ()  # beside those every container has
     binds: Sequence[Bind] = ()
     named_by: str = "SWITCHBOARD_AGENT_IMAGE"  # the setting that names the image
     own_entry: bool = False  # run what the image says, with `env` for all to see, and no stdin; `argv` is empty
@@ -288,6 +287,7 @@ def _described(box: Box) -> dict[str, Any]:
         "mounts": [_mount(bind) for bind in (*(Bind(path, path, True) for path in box.mounts), *box.binds)],
         "network_mode": box.network,
         **confined(box.memory_mb, box.pids),
+        **_narrowed(box),
     }
 
 
@@ -298,13 +298,24 @@ def confined(memory_mb: int, pids: int) -> dict[str, Any]:
         "read_only": True,
         "tmpfs": {"/tmp": _TMP},
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
+        "security_opt": list(SECURITY),
         "mem_limit": f"{memory_mb}m",
         "memswap_limit": f"{memory_mb}m",
         "pids_limit": pids,
-        "ulimits": [Ulimit(name="nofile", soft=NOFILE, hard=NOFILE), Ulimit(name="core", hard=0)],
+        "ulimits": list(ULIMITS),
         "log_config": LogConfig(type="none"),
     }
+
+
+def _narrowed(box: Box) -> dict[str, Any]:
+    """What one container has beside."""
+    more: dict[str, Any] = {"security_opt": [*SECURITY, *box.security_opt]}
+    if box.file_mb:
+        size = box.file_mb * 2**20
+        more["ulimits"] = [*ULIMITS, Ulimit(name="fsize", soft=size, hard=size)]
+    if box.cpus:
+        more |= {"cpu_period": CPU_PERIOD, "cpu_quota": round(box.cpus * CPU_PERIOD)}
+    return more
 
 
 def _mount(bind: Bind) -> Mount:

@@ -8,11 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from errno import EINVAL, ENOTDIR
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from adapters.launch.warden import LaunchError
 
 EXECUTABLES = PurePosixPath(".switchboard/bin")  # files below it may be run
 TMP = "tmp"  # below HOME; short, because a socket's path may have no more than 107 bytes
+
+
+class Bind(NamedTuple):
+    """A file or a directory of the machine's under a path of a sandbox's or a container's."""
+
+    source: str
+    target: str
+    writable: bool = False
 
 
 def child_env(home: str, *pairs: Mapping[str, str], path: str | None = None) -> dict[str, str]:

@@ -127,6 +127,10 @@ class Process:
     def stderr_tail(self) -> str:
         return self._stderr.text()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._over.is_set()
+
     async def wait(self) -> Exited:
         """Raises LaunchError if the process was lost together with the warden."""
         await self._over.wait()

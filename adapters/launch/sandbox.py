@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adapters.launch import relay
+from adapters.launch.home import Bind
 from adapters.launch.warden import LaunchError
 
 PROGRAM = "bwrap"
@@ -43,7 +44,14 @@ _ALONE = (
 
 
 def wrapped(
-    argv: Sequence[str], *, home: str, work: str, path: str, sees: Iterable[str] = (), egress: str | None = None
+    argv: Sequence[str],
+    *,
+    home: str,
+    work: str,
+    path: str,
+    sees: Iterable[str] = (),
+    binds: Iterable[Bind] = (),
+    egress: str | None = None,
 ) -> list[str]:
     """The command line that runs `argv` inside. `sees`: further paths it may read. Raises LaunchError."""
     program = shutil.which(argv[0], path=path)
@@ -56,6 +64,8 @@ def wrapped(
         words += ["--ro-bind", readable, readable]
     for own in (home, work):
         words += ["--bind", own, own]
+    for bind in binds:
+        words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
     return [*words, *relayed.words, "--chdir", work, "--", *relayed.argv, program, *argv[1:]]
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import anyio
 
 from adapters.launch import relay
-from adapters.launch.container import Bind, Box, Container, Engine
+from adapters.launch.container import Box, Container, Engine
+from adapters.launch.home import Bind
 from adapters.launch.process import LaunchError
 
 MEMORY_MB, PIDS = 128, 1024

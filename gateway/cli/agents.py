@@ -25,7 +25,7 @@ LIMITS = (
 HOOKS = "pre_init, post_init, sidecar, post_run"
 PLACEMENTS = ("local", "sandboxed", "docker")
 GIT = {"url": "git", "ref": "git_ref", "depth": "git_depth"}
-OWN = frozenset({"env", "tag", "limit", "hook", *GIT.values()})  # options that are no field as they are
+LISTED = ("env", "tag", "limit", "mount", "volume", "hook")  # options that are given more than once
 RUNTIME = ("--runtime", "--runtime-type", "runtime")
 
 
@@ -62,6 +62,10 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--git-ref", metavar="REF", help="Its branch, tag or commit."),
         click.option("--git-depth", type=int, metavar="N", help="Only so many commits of it."),
         click.option("--hook", multiple=True, metavar="NAME=CMD", help=f"A command around the runtime. Names: {HOOKS}."),
+        click.option("--mount", multiple=True, metavar="SOURCE:TARGET[:rw]", help="A directory of the machine it sees."),
+        click.option(
+            "--volume", multiple=True, metavar="NAME:TARGET", help="A directory kept for it, which its sessions share."
+        ),
         click.option("--public/--private", default=None, help="Open to everybody, or only to callers who sign in."),
     )
     for option in reversed(options):
@@ -251,7 +255,7 @@ def _changes(name: str, file: str | None, options: dict[str, Any], unset: tuple[
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, as fields of an agent."""
-    fields = {name: value for name, value in options.items() if value is not None and name not in OWN}
+    fields = {name: value for name, value in options.items() if value is not None and name not in (*LISTED, *GIT.values())}
     if git := {name: options[option] for name, option in GIT.items() if options.get(option) is not None}:
         if "url" not in git:
             raise InvalidParams("--git-ref and --git-depth go with --git.", "Give the repository's URL, too: --git URL")
@@ -266,6 +270,10 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
         fields["tags"] = list(options["tag"])
     if options.get("env"):
         fields["env"] = dict(map(_variable, options["env"]))
+    if options.get("mount"):
+        fields["mounts"] = [_mount(given) for given in options["mount"]]
+    if options.get("volume"):
+        fields["volumes"] = [_volume(given) for given in options["volume"]]
     if options.get("limit"):
         fields["limits"] = dict(map(_limit, options["limit"]))
     return fields
@@ -292,6 +300,23 @@ def _hook(given: str) -> tuple[str, dict[str, str]]:
     if not command:
         raise InvalidParams(f"--hook {given!r} gives no command.", "Write it as: --hook pre_init='make setup'")
     return name, {"command": command}
+
+
+def _mount(given: str) -> dict[str, Any]:
+    source, _, rest = given.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source or not target or mode not in ("", "ro", "rw"):
+        raise InvalidParams(
+            f"--mount {given!r} does not say what is seen where.", "Write it as: --mount /srv/data:/mnt/data:rw"
+        )
+    return {"source": source, "target": target, "writable": mode == "rw"}
+
+
+def _volume(given: str) -> dict[str, Any]:
+    name, _, target = given.partition(":")
+    if not name or not target:
+        raise InvalidParams(f"--volume {given!r} does not say what is seen where.", "Write it as: --volume cache:/mnt/cache")
+    return {"name": name, "target": target}
 
 
 def _limit(given: str) -> tuple[str, int | float]:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, func, select
 from adapters.profile import Profile
 from gateway.log.models import Session
 from gateway.owner.context import Owner
-from registry import repo, rules
+from gateway.turns.ground import ground_of
+from registry import ground, repo, rules
 from registry.makeup import Makeup
 from registry.repo import AgentRecord
 
@@ -38,6 +39,7 @@ def made(owner: Owner, agent_id: str, given: Mapping[str, Any]) -> Makeup:
     rules.check_env(given.get("env") or {})
     makeup = Makeup(facts.name).changed({**_contained(facts), **given}, repo.box(owner.secrets, agent_id))
     rules.check(makeup, facts)
+    ground.check(makeup, ground_of(owner.settings))
     return makeup
 
 
@@ -51,6 +53,7 @@ def remade(owner: Owner, old: AgentRecord, given: Mapping[str, Any]) -> Makeup:
         left |= _contained(facts, old.makeup)
     makeup = old.makeup.changed({**left, **given}, repo.box(owner.secrets, old.id))
     rules.check(makeup, facts)
+    ground.check(makeup, ground_of(owner.settings))
     return makeup
 
 

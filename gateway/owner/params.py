@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidParams
-from registry.shapes import Extended, Git, Hook, Line, McpServer, Provider, Skill
+from registry.shapes import Extended, Git, Hook, Line, McpServer, Mount, Provider, Skill, Volume
 
 
 class Params(BaseModel):
@@ -43,14 +43,18 @@ class Changes(Params):
     egress_mode: str | None = None
     git: Git | None = None
     hooks: dict[str, Hook | None] | None = None
+    mounts: list[Mount] | None = Field(None, max_length=50)
+    volumes: list[Volume] | None = Field(None, max_length=50)
+    security_opt: list[Line] | None = Field(None, max_length=20)
     public: bool | None = None
     extended: Extended | None = None
 
     def given(self) -> dict[str, Any]:
         """What was sent, as plain values."""
         values = {name: getattr(self, name) for name in self.model_fields_set if name in Changes.model_fields}
-        if values.get("skills"):
-            values["skills"] = [skill.model_dump() for skill in values["skills"]]
+        for name in ("skills", "mounts", "volumes"):
+            if values.get(name):
+                values[name] = [one.model_dump() for one in values[name]]
         if values.get("extended"):
             values["extended"] = values["extended"].model_dump()
         if values.get("provider"):

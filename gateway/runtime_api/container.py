@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapters.launch.container import Bind, Box
+from adapters.launch.container import Box
+from adapters.launch.home import Bind
 from adapters.launch.sandbox import RELAY_PORT
 from adapters.profile import Profile
 from gateway.runtime_api.brain import Brain

@@ -12,7 +12,7 @@ the runner's process is stopped when no beat has succeeded for the length of a l
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
@@ -32,7 +32,7 @@ _SET = update(_turn).where(_turn.c.id == _KEY)
 _SET_HELD = _SET.where(_turn.c.fence == bindparam("held_fence"), _turn.c.state == "running")
 _RUNNING = _turn.c.state == "running"
 _OF_OWNER = (_RUNNING, _turn.c.owner == bindparam("holder"))
-_BEAT = update(_turn).where(*_OF_OWNER).values(lease_until=bindparam("until")).returning(_turn.c.id, _turn.c.fence)
+_BEAT = update(_turn).where(*_OF_OWNER).values(lease_until=bindparam("until")).returning(_turn.c.id)
 _HELD = select(_turn.c.id, _turn.c.session_id, _turn.c.fence, _turn.c.owner, _turn.c.lease_until).where(_RUNNING)
 
 
@@ -113,9 +113,9 @@ def begin(conn: Connection, turn: Claimed, first: Sequence[Entry]) -> Batch:
     return batch
 
 
-def beat(conn: Connection, owner: str, seconds: float) -> set[tuple[str, int]]:
-    """Renew an owner's leases. Answers the turns it holds, and under which fence; others it has lost."""
-    return {(row.id, row.fence) for row in conn.execute(_BEAT, {"holder": owner, "until": _until(conn, seconds)})}
+def beat(conn: Connection, owner: str, seconds: float) -> set[str]:
+    """Renew an owner's leases. Answers the turns it holds; others it has lost."""
+    return set(conn.execute(_BEAT, {"holder": owner, "until": _until(conn, seconds)}).scalars())
 
 
 def others(conn: Connection, owner: str, held: Collection[str]) -> list[Seen]:
@@ -138,11 +138,10 @@ def take_over(conn: Connection, owner: str, lost: Sequence[Seen], seconds: float
     return taken
 
 
-def again(conn: Connection, turn: Claimed) -> Claimed:
-    """The same turn under the same fence, as its next attempt begins."""
+def again(conn: Connection, turn: Claimed, owner: str, seconds: float) -> Claimed:
+    """The same turn for its next attempt, under a fence of its own."""
     locked(conn, turn.session_id, turn.fence)
-    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
-    return replace(turn, attempt=turn.attempt + 1, native=session.native, spent=session.spent or {})
+    return take(conn, conn.execute(select(_turn).where(_turn.c.id == turn.id)).one(), owner, seconds)
 
 
 def let_go(conn: Connection, turn: Claimed) -> None:

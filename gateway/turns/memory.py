@@ -34,11 +34,17 @@ class Begun:
     turn: Claimed
     asked: Asked
     notices: tuple[Event, ...] = ()
+    journal: str | None = None  # the name of the attempt that left it
 
 
 class Memory:
     def __init__(self, log: Log, journals: Journals) -> None:
         self._log, self._journals = log, journals
+
+    @property
+    def copies(self) -> bool:
+        """Whether journals are copied, which they are while nothing writes to them."""
+        return self._journals.shared is not None
 
     async def begin(self, turn: Claimed, asked: Asked, spec: AgentSpec) -> Begun:
         """Raises OSError where a journal cannot be read or written."""
@@ -54,7 +60,7 @@ class Memory:
             if said:
                 asked = primed(asked, said)
                 notices.append(ev.notice("primed", f"The runtime was told what was said: {len(said)} characters of the log."))
-        return Begun(turn, asked, tuple(notices))
+        return Begun(turn, asked, tuple(notices), known if taken.how == "here" else None)
 
     async def end(self, turn: Claimed, native: Json) -> None:
         """The turn's processes are gone: keep its journal where others can reach it."""

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
-from adapters.launch.process import Exited, LaunchError
+from adapters.launch.process import Exited, LaunchError, Process
 from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
@@ -34,7 +34,7 @@ from gateway.log.rows import Batch
 from gateway.log.store import Log, entries, merged
 from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
-from gateway.turns import leases, queue, resume
+from gateway.turns import disk, leases, queue, resume
 from gateway.turns.hooks import Hooks, SetupFailed
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
@@ -45,8 +45,10 @@ from gateway.turns.receipts import Receipt
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import Started, Starter
 from gateway.turns.veil import Veil
+from gateway.turns.warm import Resting, let_go
 
 RETRY_SECONDS = 0.2
+PROCESS = "@process"  # in a session's `native`: the tag of the process that may be kept for its next turn
 
 log_ = structlog.get_logger("switchboard.turn")
 
@@ -68,6 +70,7 @@ class Runner:
     ) -> None:
         turn, asked = begun.turn, begun.asked
         self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
+        self.journal = begun.journal
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -77,6 +80,8 @@ class Runner:
         self.has_begun = False
         self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
+        self._two_way = False
+        self._stays: Process | None = None  # that process, once it is clear that it is kept
         self.cause: Cause = "exited"
         self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
@@ -105,8 +110,7 @@ class Runner:
             last = await self._attempt()
             goes_on = self._may_go_on(last)
             await (self._interrupt(last) if goes_on else self._finish(last))
-            await self._leave()
-            await self.stop()
+            await self._part()
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
             await self._store(self._release)
@@ -168,14 +172,22 @@ class Runner:
             await self.process.aclose()
         return exited
 
-    async def _leave(self) -> None:
-        """Let the process go by itself, so that it can write its journal; it may take `stop_seconds`."""
-        if self.process is None:
-            return
+    async def _part(self) -> None:
+        """Keep the process for the session's next turn, or let it go and be sure that it is gone."""
         self._stdin.close()
-        await self.process.close_stdin()
-        with anyio.move_on_after(self.settings.stop_seconds), suppress(LaunchError):
-            await self.process.wait()
+        if self._stays is not None:
+            await self.starter.warm.keep(self.turn.session_id, Resting(self._stays, self.dialogue, str(self.turn.fence)))
+        elif self.process is not None:
+            await let_go(self.process, self.settings.stop_seconds)
+
+    def _may_stay(self, done: Event) -> Process | None:
+        """Its process, if it is one to keep: two-way, it ended its turn by itself, and nothing of the turn is in its way."""
+        process = self.process
+        if not isinstance(process, Process) or process.has_ended or not self._two_way or not self.starter.warm.on:
+            return None
+        at_rest = done.body["yield_reason"] in ("completed", "needs_input") and not self.dialogue.interrupted
+        free = self.cause == "exited" and self.gate is None and not self.memory.copies
+        return process if at_rest and free else None
 
     @asynccontextmanager
     async def _gated(self) -> AsyncIterator[None]:
@@ -226,7 +238,12 @@ class Runner:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             with self._preparing:
                 await self._hooks.prepare(env)
-            if self.cause == "exited":
+            self._two_way = launch.keep_stdin
+            kept = await self.starter.warm.take(self.turn.session_id, self.journal)
+            if kept is not None:
+                self.process, self.dialogue = kept.process, kept.dialogue
+                self._pending.add([ev.notice("warm", "The process of the turn before was kept and goes on.")])
+            elif self.cause == "exited":
                 self.process = await self._start(launch)
         except (LaunchError, OSError, SetupFailed) as exc:
             return self._not_started(exc)
@@ -234,6 +251,7 @@ class Runner:
         if self.process is not None:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch)
+                group.start_soon(self._watch_disk)
                 group.start_soon(self._write, self.process)
                 group.start_soon(self._hooks.beside)
                 with self._conversation:
@@ -245,7 +263,7 @@ class Runner:
 
     async def _spawn(self, part: str, launch: Launch) -> Started:
         socket = self.gate.socket if self.gate else None
-        return await self.starter.spawn(launch, self.place, self.spec.placement, self.turn.id, socket, part)
+        return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket, part)
 
     async def _start(self, launch: Launch) -> Started:
         socket = self.gate.socket if self.gate else None
@@ -258,10 +276,13 @@ class Runner:
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
         exited = await self.stop()
-        if not self.dialogue.turn:
+        if self.dialogue.turn is not self.told:
             self.dialogue.start(self.told)
         if exited and exited.out_of_memory and self.cause == "exited":
-            self.cause, self.why = "out_of_memory", "its container had no memory left: SWITCHBOARD_CONTAINER_MEMORY_MB"
+            self.cause, self.why = (
+                "out_of_memory",
+                "its container had no memory left: limit memory_mb, SWITCHBOARD_CONTAINER_MEMORY_MB",
+            )
         code, signal = (exited.code, exited.signal) if exited else (None, None)
         stderr = self.process.stderr_tail() if self.process else ""
         if last:
@@ -334,6 +355,16 @@ class Runner:
             self.cause, self.why = cause, self._silence() if cause == "stalled" else ""
         self._conversation.cancel()
 
+    async def _watch_disk(self) -> None:
+        """Stop a turn whose session takes too much disk."""
+        most = self.spec.limits.get("disk_mb")
+        if most is None:
+            return
+        why = await disk.outgrown(self.place, most)
+        if self.cause == "exited":
+            self.cause, self.why = "budget_exceeded", why
+        self._conversation.cancel()
+
     async def _watch_time(self) -> Cause:
         limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds
         silence = self._limit("stall_seconds", self.settings.stall_seconds)
@@ -398,6 +429,8 @@ class Runner:
         self.native.remember(memory=self.dialogue.memory)
         last = await self._outbox.finish(last)
         self.events += len(last)
+        self._stays = self._may_stay(last[-1])
+        self.native.hold(PROCESS, self._stays.tag if self._stays else None)
         native, files = self.native.changed(), self._outbox.take_files()
 
         def op(conn: Connection) -> Sequence[Batch]:
@@ -465,6 +498,11 @@ class _Native:
     def remember(self, **what: Any) -> None:
         self._dirty = self._dirty or any(self.mine.get(key) != value for key, value in what.items())
         self.mine.update(what)
+
+    def hold(self, key: str, value: str | None) -> None:
+        """What is the session's, whatever it runs on."""
+        if self._all.get(key) != value:
+            self._all, self._dirty = {**self._all, key: value}, True
 
     def changed(self) -> dict[str, Any] | None:
         """The whole, if it has to be written again."""

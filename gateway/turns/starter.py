@@ -7,11 +7,13 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from errno import EPERM
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -20,7 +22,7 @@ import structlog
 
 from adapters.launch import sandbox
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
-from adapters.launch.home import child_env, write_files
+from adapters.launch.home import Bind, child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
 from adapters.launch.sidecar import sidecar
 from adapters.profile import Launch, Profile
@@ -30,8 +32,10 @@ from gateway.runtime_api.brain import Brain, Work
 from gateway.runtime_api.container import API_PORT, box_of, parted
 from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
-from gateway.turns import orders
+from gateway.turns import ground, orders
 from gateway.turns.launching import Place
+from gateway.turns.spec import AgentSpec
+from gateway.turns.warm import Warm
 
 SWEEP_SECONDS = 60.0
 SWEEP_PATIENCE = 5.0  # at start, with an engine that does not answer
@@ -40,6 +44,7 @@ USER = 10001  # of a container whose gateway runs as root; nobody is root inside
 log_ = structlog.get_logger("switchboard.containers")
 
 Started = Process | Container | Brain
+N = TypeVar("N", int, float)
 
 
 class Starter:
@@ -48,6 +53,7 @@ class Starter:
     def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
         self._api = api
         self.warden = Warden()
+        self.warm = Warm(settings.warm_seconds, settings.warm_processes, settings.stop_seconds)
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
@@ -61,19 +67,22 @@ class Starter:
         self._containers.close()
 
     async def spawn(
-        self, launch: Launch, place: Place, placement: str, turn: str, egress: Path | None = None, part: str = ""
+        self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None, part: str = ""
     ) -> Started:
         """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError.
 
         `part` names what is no runtime, and ends apart from it.
         """
-        if placement == "docker":
-            return await self._contained(launch, place, turn, egress)
+        if spec.placement == "docker":
+            return await self._contained(launch, place, spec, turn, egress)
         env = child_env(str(place.home), launch.env)
 
         def prepare() -> list[str]:
             _furnish(place, launch)
-            return _sandboxed(launch, place, env["PATH"], egress) if placement == "sandboxed" else list(launch.argv)
+            if spec.placement != "sandboxed":
+                return list(launch.argv)
+            given = ground.binds(spec, self._settings, lambda folder: None)
+            return _sandboxed(launch, place, env["PATH"], given, egress)
 
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=f"{turn}.{part}" if part else turn)
@@ -86,15 +95,20 @@ class Starter:
 
         async def start(brain: Brain, token: str) -> Container:
             box = box_of(brain, token, launch.image, public, self._labels(work.turn.id), user)
-            box = replace(box, memory_mb=self._settings.container_memory_mb, pids=self._settings.container_pids)
+            box = self._limited(box, work.spec)
             ways = {API_PORT: self._api.socket, **({sandbox.RELAY_PORT: egress} if egress else {})}
             return await self._containers.spawn(box, await self._sidecar(ways, box))
 
         return await self._api.begin(replace(work, variables=told), start)
 
-    async def _contained(self, launch: Launch, place: Place, turn: str, egress: Path | None) -> Container:
+    async def _contained(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None) -> Container:
         user = _user()
-        await anyio.to_thread.run_sync(_prepared, place, launch, user)
+
+        def prepare() -> list[Bind]:
+            _prepared(place, launch, user)
+            return ground.binds(spec, self._settings, partial(_given, user=user))
+
+        binds = await anyio.to_thread.run_sync(prepare)
         env = child_env(str(place.home), launch.env)
         del env["PATH"]  # the image has its own
         box = Box(
@@ -106,15 +120,27 @@ class Starter:
             labels=self._labels(turn),
             user=user,
             network=self._settings.container_network,
-            memory_mb=self._settings.container_memory_mb,
-            pids=self._settings.container_pids,
+            binds=binds,
         )
+        box = self._limited(box, spec)
         side = None if egress is None else await self._sidecar({sandbox.RELAY_PORT: egress}, box)
         return await self._containers.spawn(box, side)
 
     async def _sidecar(self, ways: Mapping[int, Path], box: Box) -> Container:
         image = self._settings.sidecar_image
         return await sidecar(self._containers, ways=ways, image=image, user=box.user, labels=box.labels)
+
+    def _limited(self, box: Box, spec: AgentSpec) -> Box:
+        """As much of the machine as the agent's limits and the operator's settings leave it."""
+        settings = self._settings
+        return replace(
+            box,
+            memory_mb=_least(spec, "memory_mb", settings.container_memory_mb),
+            pids=_least(spec, "pids", settings.container_pids),
+            cpus=_least(spec, "cpus", settings.container_cpus),
+            file_mb=spec.limits.get("disk_mb", 0),
+            security_opt=spec.security_opt,
+        )
 
     def _labels(self, turn: str) -> dict[str, str]:
         return {INSTALLATION: self._installation, WORKER: self._worker, TURN: turn}
@@ -148,6 +174,11 @@ def _furnish(place: Place, launch: Launch) -> None:
     write_files(str(place.home), launch.files)
 
 
+def _least(spec: AgentSpec, limit: str, most: N) -> N:
+    """The agent's own limit, as far as the operator's goes; 0: none."""
+    return min((value for value in (spec.limits.get(limit), most) if value), default=most)
+
+
 def _user() -> str:
     """Of containers: nobody is root inside."""
     return f"{USER}:{USER}" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
@@ -162,11 +193,19 @@ def _prepared(place: Place, launch: Launch, user: str) -> None:
             given_to(folder, uid, gid)
 
 
-def _sandboxed(launch: Launch, place: Place, path: str, egress: Path | None) -> list[str]:
+def _given(volume: Path, user: str) -> None:
+    """A volume to a container's user, if it is another's."""
+    uid, gid = map(int, user.split(":"))
+    if volume.stat().st_uid != uid:
+        given_to(volume, uid, gid)
+
+
+def _sandboxed(launch: Launch, place: Place, path: str, binds: Sequence[Bind], egress: Path | None) -> list[str]:
     if reason := sandbox.probe(network=egress is None):
         raise LaunchError(EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
     dirs = {"home": str(place.home), "work": str(place.work)}
-    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, egress=str(egress) if egress else None)
+    out = str(egress) if egress else None
+    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, binds=binds, egress=out)
 
 
 def given_to(folder: Path, uid: int, gid: int) -> None:

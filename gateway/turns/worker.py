@@ -39,7 +39,7 @@ from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed, Seen
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
-from gateway.turns.runner import Runner
+from gateway.turns.runner import PROCESS, Runner
 from gateway.turns.runtimes import profile_of
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter
@@ -122,6 +122,7 @@ class Worker:
         try:
             await self.log.database.appear(self.name)
             async with self.runtime_api.opened(), anyio.create_task_group() as group:
+                await group.start(self.starter.warm.run)
                 await group.start(self.starter.sweep_forever)
                 await group.start(self.hands.run)
                 group.start_soon(self._attend_forever)
@@ -227,7 +228,7 @@ class Worker:
             log_.error("beat_failed", error=str(exc))
             return False
         for one in held:
-            if (one.turn.id, one.turn.fence) not in mine:
+            if one.turn.id not in mine:
                 one.lease.cancel()  # it has just ended, or somebody has taken it
         return True
 
@@ -246,15 +247,16 @@ class Worker:
             return
         for turn in taken:
             log_.warning("turn_taken_over", session=turn.session_id, turn=turn.id, attempt=turn.attempt)
-        await self._end_leftovers([turn.id for turn in taken if turn.begun])
+        await self._end_leftovers([turn for turn in taken if turn.begun])
         async with anyio.create_task_group() as settling:
             for turn in taken:
                 settling.start_soon(self._settle, turn, group)
 
-    async def _end_leftovers(self, turns: Sequence[str]) -> None:
-        """End what the lost workers have left running of turns on this machine."""
+    async def _end_leftovers(self, turns: Sequence[Claimed]) -> None:
+        """End what the lost workers have left running of turns on this machine, and kept for them."""
         for turn in turns:
-            await anyio.to_thread.run_sync(kill_leftovers, turn)
+            for tag in {turn.id, turn.native.get(PROCESS) or turn.id}:
+                await anyio.to_thread.run_sync(kill_leftovers, tag)
         if turns:
             with anyio.move_on_after(SWEEP_PATIENCE):
                 await self.starter.sweep()
@@ -334,14 +336,18 @@ class Worker:
         held.runner = await self._runner(held.turn)
         self._asked.set()
         while await held.runner.run():
-            held.turn = held.runner.turn
-            await held.runner.rest(resume.pause(held.turn.attempt, self.settings.turn_backoff_seconds))
-            following = await self.log.database.write(lambda conn: leases.again(conn, held.turn))
-            if await self._asked_to_stop(following):
-                await self._abandon(following, "")
+            died = held.turn = held.runner.turn
+            await held.runner.rest(resume.pause(died.attempt, self.settings.turn_backoff_seconds))
+            held.turn, held.runner = await self._again(died), None
+            if await self._asked_to_stop(held.turn):
+                await self._abandon(held.turn, "")
                 break
-            held.runner, held.turn = await self._runner(following), following
+            held.runner = await self._runner(held.turn)
             self._asked.set()
+
+    async def _again(self, died: Claimed) -> Claimed:
+        lease = self.settings.lease_seconds
+        return await self.log.database.write(lambda conn: leases.again(conn, died, self.name, lease))
 
     async def _asked_to_stop(self, turn: Claimed) -> bool:
         return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))

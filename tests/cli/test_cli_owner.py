@@ -317,6 +317,18 @@ def test_env_without_a_value_is_taken_from_here(run: Run, gateway: Fake, monkeyp
     assert gateway.asked[0]["params"]["env"] == {"SOME_KEY": "secret"}
 
 
+def test_mounts_and_volumes_are_lists_of_the_agent(run: Run, gateway: Fake) -> None:
+    gateway.owner["agent.create"] = MADE
+    mounts = "--mount /srv/a:/mnt/a --mount /srv/b:/mnt/b:rw --volume cache:/mnt/cache"
+    run(*shlex.split(f"agent quick mailer --runtime claude --placement docker {mounts}"))
+    asked = gateway.asked[0]["params"]
+    assert asked["mounts"] == [
+        {"source": "/srv/a", "target": "/mnt/a", "writable": False},
+        {"source": "/srv/b", "target": "/mnt/b", "writable": True},
+    ]
+    assert asked["volumes"] == [{"name": "cache", "target": "/mnt/cache"}]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -325,6 +337,9 @@ def test_env_without_a_value_is_taken_from_here(run: Run, gateway: Fake, monkeyp
         "agent quick mailer --runtime claude --env NOT_SET_ANYWHERE",
         "agent quick mailer --runtime claude --env =x",
         "agent quick mailer --runtime acp --command 'a \"b'",
+        "agent quick mailer --runtime claude --mount /srv/data",
+        "agent quick mailer --runtime claude --mount /srv/data:/mnt/data:rx",
+        "agent quick mailer --runtime claude --volume cache",
         "agent update mailer",
         "agent create",
         "agent create -f missing.yaml",

@@ -15,6 +15,7 @@ from registry.models import AgentVersion
 from registry.rules import LIMITS
 from tests.gateway.owner.owner_api import Api
 
+SET = ("turn_seconds", "stall_seconds", "max_turns", "turn_attempts")  # limits that have a default, or are given below
 SKILL = {"id": "mail", "name": "Mail", "description": "Writes mail.", "tags": ["mail"], "examples": ["Write to Bo"]}
 SERVER = {"name": "db", "command": "db-mcp", "args": ["--ro"], "env": {"DB_TOKEN": "tok-9f8e7d"}}
 
@@ -36,6 +37,7 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         placement="sandboxed",
         egress=["api.example.com", "*.example.org:8443"],
         egress_mode="audit",
+        volumes=[{"name": "cache", "target": "/mnt/cache"}],
         public=False,
     )
     assert made.pop("created_at") == made.pop("updated_at")
@@ -65,6 +67,9 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         "egress_mode": "audit",
         "git": None,
         "hooks": {},
+        "mounts": [],
+        "volumes": [{"name": "cache", "target": "/mnt/cache"}],
+        "security_opt": [],
         "public": False,
         "extended": None,
         "warnings": [],
@@ -154,6 +159,12 @@ async def test_a_name_is_taken_until_its_agent_is_deleted(api: Api) -> None:
         ({"prompt": 5}, "invalid_params", "(was 5)"),
         ({"placement": "moon"}, "invalid_params", "moon"),
         ({"egress": "none"}, "invalid_params", "'local'"),
+        ({"mounts": [{"source": "/etc", "target": "/mnt/e"}], "placement": "docker"}, "invalid_params", "'/etc'"),
+        ({"mounts": [{"source": "/etc"}], "placement": "docker"}, "invalid_params", "target"),
+        ({"volumes": [{"name": "../x", "target": "/mnt/e"}], "placement": "docker"}, "invalid_params", "name"),
+        ({"volumes": [{"name": "x", "target": "/etc"}], "placement": "docker"}, "invalid_params", "'/etc'"),
+        ({"security_opt": ["seccomp=unconfined"], "placement": "docker"}, "invalid_params", "seccomp=unconfined"),
+        ({"limits": {"memory_mb": 100}}, "invalid_params", "'memory_mb'"),
         ({"egress_mode": "audit"}, "invalid_params", "'local'"),
         ({"egress_mode": "loose"}, "invalid_params", "'loose'"),
         ({"egress": "some", "placement": "sandboxed"}, "invalid_params", "'some'"),
@@ -227,7 +238,8 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "limits.turn_seconds": {"value": 3600, "source": "default"},
         "limits.stall_seconds": {"value": 600, "source": "default"},
         "limits.max_turns": {"value": 4, "source": "agent version 2"},
-        **{f"limits.{name}": {"value": None, "source": "default"} for name in list(LIMITS)[3:]},
+        **{f"limits.{name}": {"value": None, "source": "default"} for name in LIMITS if name not in SET},
+        "limits.turn_attempts": {"value": 3, "source": "default"},
         "env.TOKEN": {"value": "set", "source": "agent version 1"},
         "env.ANTHROPIC_API_KEY": {"value": "set", "source": "environment of the gateway"},
         "command": {"value": [], "source": "default"},
@@ -237,6 +249,9 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "egress_mode": {"value": "strict", "source": "default"},
         "git": {"value": None, "source": "default"},
         "hooks": {"value": {}, "source": "default"},
+        "mounts": {"value": [], "source": "default"},
+        "volumes": {"value": [], "source": "default"},
+        "security_opt": {"value": [], "source": "default"},
         "public": {"value": True, "source": "default"},
         "extended": {"value": None, "source": "default"},
     }

@@ -65,10 +65,10 @@ def main() -> int:
         elif word == "CRASH" and turn["attempt"] == 1:
             return 3
         elif word == "ACT":
-            command = {"command": "echo acted >> acts.txt; cat acts.txt"}
+            command = {"command": "echo acted >> acts.txt; mkdir -p outbox; cp acts.txt outbox; cat acts.txt"}
             _, answer = call("POST", "sandbox/call", {"call_id": "act", "tool": "bash", "input": command})
             post(chunk("acted", answer["output"]))
-        elif word == "HANG":
+        elif (word == "STUCK" and turn["attempt"] == 1) or word == "HANG":
             time.sleep(600)
         elif word == "WAIT":
             after = int(ENV["READ_CURSOR"])

@@ -16,13 +16,14 @@ from docker.client import DockerClient
 
 from adapters.launch.container import INSTALLATION, TURN
 from adapters.launch.hands import HANDS
+from gateway.db.engine import Database
 from registry.images import Image, push
 from tests import needs
-from tests.support import Client, message, serving, text_of
+from tests.support import Client, GatewayProcess, database_url, message, serving, text_of
 
 Json = dict[str, Any]
 
-SECONDS = 60
+SECONDS = 120
 BRAIN = Path(__file__).parent / "brain.py"
 
 
@@ -124,11 +125,61 @@ async def test_an_image_acts_in_its_sandbox(tmp_path: Path, brain: str) -> None:
     async with thinking(tmp_path, brain, agent_image=needs.an_engine()) as gateway:
         task = await gateway.send("thinker", "ACT")
         events = await gateway.events(task["contextId"])
-    assert text_of(task) == "attempt 1 acted\n"
+    told, left = task["artifacts"]
+    assert text_of({"artifacts": [told]}) == "attempt 1 acted\n"
+    assert (left["name"], left["parts"][0]["text"]) == ("acts.txt", "acted\n")
     [start] = [event["body"] for event in events if event["type"] == "tool_start"]
     [result] = [event["body"] for event in events if event["type"] == "tool_result"]
     assert start["tool"] == "shell"
     assert (result["output"], result["exit_code"], result["is_error"]) == ("acted", 0, False)
+
+
+@pytest.mark.usefixtures("hands")
+async def test_a_crash_begins_again_in_the_same_journal(tmp_path: Path, client: DockerClient, brain: str) -> None:
+    """[RUN-4]"""
+    async with thinking(tmp_path, brain, agent_image=needs.an_engine(), turn_backoff_seconds=0.1) as gateway:
+        task = await gateway.send("thinker", "EFFECT ACT CRASH")
+        events = await gateway.events(task["contextId"])
+    assert task["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert text_of({"artifacts": task["artifacts"][:1]}) == "attempt 1 effect acted\n"
+    assert [event["type"] for event in events].count("tool_start") == 1
+    assert containers_of(client, tmp_path) == []
+
+
+@pytest.mark.usefixtures("hands")
+async def test_a_killed_gateway_goes_on_with_the_image(tmp_path: Path, client: DockerClient, brain: str) -> None:
+    """What was appended stays, what was done is not done again, and nothing is left. [RUN-4]"""
+    env = {"SWITCHBOARD_AGENT_IMAGE": needs.an_engine(), "SWITCHBOARD_TURN_BACKOFF_SECONDS": "0.1"}
+    gateway = GatewayProcess(tmp_path, env)
+    gateway.start()
+    try:
+        with anyio.fail_after(SECONDS):
+            database = Database(database_url(tmp_path))
+            await database.start()
+            await database.write(lambda conn: push(conn, "mine", Image("brain:1", brain), 1))
+            await database.aclose()
+            first = gateway.client()
+            await first.owner("agent.create", name="thinker", runtime="mine", description="It thinks.")
+            sent = await first.send("thinker", "EFFECT ACT STUCK", configuration={"returnImmediately": True})
+            while "acted" not in text_of(await first.get("thinker", sent["id"])):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+            await first.http.aclose()
+            gateway.kill()
+            gateway.start()
+            second = gateway.client()
+            task = sent
+            while task["status"]["state"] in ("TASK_STATE_SUBMITTED", "TASK_STATE_WORKING"):
+                await anyio.sleep(0.1)
+                task = await second.get("thinker", sent["id"])
+            events = await second.events(task["contextId"])
+            await second.http.aclose()
+    finally:
+        gateway.stop()
+    assert task["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert "".join(event["body"]["text"] for event in events if event["type"] == "chunk") == "attempt 1 effect acted\n"
+    assert [event["body"]["attempt"] for event in events if event["type"] == "turn_started"] == [1, 2]
+    assert [event["type"] for event in events].count("tool_start") == 1
+    assert containers_of(client, tmp_path) == []
 
 
 @pytest.mark.parametrize("word", ["WAIT", "HANG"])

@@ -188,8 +188,10 @@ async def test_too_much_at_once_is_refused_and_a_lot_is_not(tmp_path: Path, monk
 
 async def test_the_log_is_read_in_pages_and_files_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages: list[Json] = []
+    given: list[Json] = []
 
     async def play(image: Played) -> int:
+        given.append(await image.get("turn"))
         after, more = 0, True
         while more:
             page = await image.get("events", after=after, limit=2)
@@ -208,6 +210,8 @@ async def test_the_log_is_read_in_pages_and_files_by_name(tmp_path: Path, monkey
     assert {event["level"] for event in events} <= {"user", "progress"}
     [file] = [part for event in events if event["type"] == "message" for part in event["body"]["parts"] if "filename" in part]
     assert file == {"filename": "a.bin", "mediaType": "application/octet-stream", "size": 5}
+    assert given[1]["parts"] == [{"path": "inbox/a.bin", "filename": "a.bin", "mediaType": "application/octet-stream"}]
+    assert (given[0]["read_cursor"], given[1]["read_cursor"]) == (0, 3)
 
 
 async def test_cancel_is_told_to_whoever_waits_and_ends_what_does_not_listen(

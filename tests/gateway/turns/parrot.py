@@ -1,8 +1,8 @@
 """A runtime that prints what the prompt tells it to, over `specs/jsonl-protocol.md`: for what no sane runtime does.
 
 The prompt is a JSON list. A string is printed as it is, an object as JSON, and these are acts:
-["wait", "name"] until a file of that name is in the workspace, ["exit", 3], ["kill"] itself, ["sleep"] for ever, deaf
-to everything,
+["wait", "name"] until a file of that name is in the workspace, ["touch", "name"] makes it, ["exit", 3], ["kill"] itself,
+["sleep"] for ever, deaf to everything,
 ["take"] the next message that comes meanwhile, saying so and what it was, ["hear"] it without saying that it was taken,
 ["once", [...]] acts that are done in the session's first attempt only,
 ["where"] tells in text, a tool's input and its output where the parrot finds itself. Told to go on it does it all again.
@@ -65,6 +65,8 @@ def perform(said: Any) -> None:
         case ["wait", name]:
             while not os.path.exists(name):
                 time.sleep(0.01)
+        case ["touch", name]:
+            Path(name).touch()
         case ["once", acts]:
             if not os.path.exists("once"):
                 Path("once").touch()

@@ -18,17 +18,20 @@ import psutil
 from gateway.log.hub import Channel
 from gateway.turns.runner import Runner
 from tests.gateway.retention.archives import Stage, keeping
+from tests.gateway.turns.calls import calling, processes_of, uses_tool
 from tests.support import Client, Json, serving, text_of
 
 IDLE = int(os.environ.get("SWITCHBOARD_IDLE_SESSIONS", "60"))
 
 
 @asynccontextmanager
-async def machine(tmp_path: Path, name: str, database_url: str, *, shared: bool = True) -> AsyncIterator[Stage]:
+async def machine(
+    tmp_path: Path, name: str, database_url: str, *, shared: bool = True, **settings: Any
+) -> AsyncIterator[Stage]:
     """A gateway with directories of its own on the one database."""
     (tmp_path / "shared").mkdir(exist_ok=True)
     more: dict[str, Any] = {"journals_dir": tmp_path / "shared"} if shared else {}
-    async with keeping(tmp_path / name, database_url=database_url, **more) as stage:
+    async with keeping(tmp_path / name, database_url=database_url, **more, **settings) as stage:
         yield stage
 
 
@@ -52,6 +55,21 @@ async def test_another_machine_goes_on_with_the_copy_of_the_journal(tmp_path: Pa
         assert text_of(fourth).startswith("Turn 4. Before this you said: N=1 three")
         assert len(notices(await a.client.events(session))) == 2
         assert [path.name for path in (tmp_path / "shared" / session).iterdir()] == ["4"]
+
+
+async def test_the_copy_of_a_turn_that_began_again_is_that_of_its_last_attempt(tmp_path: Path, database_url: str) -> None:
+    """[JRNL-1] [RESUME-1]"""
+    async with machine(tmp_path, "a", database_url, turn_backoff_seconds=0.01) as a:
+        with anyio.fail_after(30):
+            async with calling(a.client, "N=1 SLEEPTOOL=1") as call:
+                await call.until(uses_tool)
+                session = call.task["contextId"]
+                for process in processes_of({event["turn_id"] for event in await a.client.events(session)}):
+                    process.kill()
+    async with machine(tmp_path, "b", database_url) as b:
+        second = await b.send("N=1 two", contextId=session)
+    assert call.states[-1] == "COMPLETED"
+    assert text_of(second).startswith("Turn 2. Before this you said: N=1 SLEEPTOOL=1")
 
 
 async def test_another_machine_goes_on_with_a_copy_among_objects(tmp_path: Path, database_url: str) -> None:

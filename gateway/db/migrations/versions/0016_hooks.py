@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015_hooks"
-down_revision = "0014_support"
+revision = "0016_hooks"
+down_revision = "0015_ground"
 
 
 def upgrade() -> None:
