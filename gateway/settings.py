@@ -129,6 +129,9 @@ class Settings(BaseSettings):
         "switchboard-gateway",
         description="Image of the small container beside an agent's that leads to the gateway; it needs `sh` and `python3`.",
     )
+    engine_seconds: float = Field(
+        60, ge=0, le=3600, description="How long a turn waits for a container engine that does not answer, before it fails."
+    )
     container_network: str = Field(
         "bridge", description="Network of their containers: `bridge`, `none`, or the name of one the engine knows."
     )

@@ -29,7 +29,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from errno import ECONNREFUSED, EINVAL, ENOENT, EPROTONOSUPPORT
+from errno import ECONNREFUSED, EINVAL, ENOENT, ENOSPC, EPROTONOSUPPORT
 from functools import partial
 from signal import SIGKILL
 from typing import Any, NamedTuple, TypeVar
@@ -84,6 +84,10 @@ class Box:
     binds: Sequence[Bind] = ()
     named_by: str = "SWITCHBOARD_AGENT_IMAGE"  # the setting that names the image
     own_entry: bool = False  # run what the image says, with `env` for all to see, and no stdin; `argv` is empty
+
+
+class EngineGone(LaunchError):
+    """It does not answer; it may again."""
 
 
 class Found(NamedTuple):
@@ -143,6 +147,8 @@ class Engine:
         with _explained(_url(self._environ), box):
             if self._client is None:
                 self._client = _connect(self._environ, CALL_SECONDS)
+            else:
+                _knock(self._environ, CALL_SECONDS)
             return what(self._client)
 
     def close(self) -> None:
@@ -264,12 +270,17 @@ def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object],
 
 
 def _connect(environ: Mapping[str, str], timeout: float) -> DockerClient:
+    _knock(environ, timeout)
+    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS)
+
+
+def _knock(environ: Mapping[str, str], timeout: float) -> None:
+    """Raises OSError where nobody answers."""
     path = _url(environ).removeprefix("unix://")
     if path.startswith("/"):  # the SDK leaves a socket open that nobody answers
         with socket.socket(socket.AF_UNIX) as tried:
             tried.settimeout(timeout)
             tried.connect(path)
-    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS)
 
 
 def _url(environ: Mapping[str, str]) -> str:
@@ -376,7 +387,7 @@ def _explained(url: str, box: Box | None) -> Iterator[None]:
         raise _refused(url, str(exc.explanation or exc)) from exc
     except (DockerException, requests.RequestException, OSError) as exc:
         mend = "Start it, or set DOCKER_HOST where the gateway runs; then send the message again."
-        raise LaunchError(ECONNREFUSED, f"The container engine at {url} does not answer: {exc}. {mend}") from exc
+        raise EngineGone(ECONNREFUSED, f"The container engine at {url} does not answer: {exc}. {mend}") from exc
 
 
 def _refused(url: str, why: str) -> LaunchError:
@@ -384,5 +395,9 @@ def _refused(url: str, why: str) -> LaunchError:
         mend = "The gateway's data directory must be there under the same path, on a shared disk if it is another machine."
         return LaunchError(
             EINVAL, f"The container engine at {url} does not see the session's directories: {why}. {mend}", "cwd"
+        )
+    if "no space left on device" in why:
+        return LaunchError(
+            ENOSPC, f"The container engine at {url} has no disk left: {why}. Free some there (docker system df)."
         )
     return LaunchError(EINVAL, f"The container engine at {url} refused: {why}")

@@ -62,13 +62,16 @@ class Hooks:
     ) -> None:
         self._git, self._hooks, self._place = spec.git, spec.hooks, place
         self._tell, self._spawn, self._grace = tell, spawn, grace
-        self._env: Mapping[str, str] = {}
+        self.env: Mapping[str, str] = {}  # the variables of the agent
 
-    async def prepare(self, env: Mapping[str, str]) -> None:
-        """`env`: the variables of the agent. Raises SetupFailed, LaunchError, OSError."""
-        self._env = env
+    @property
+    def has_setup(self) -> bool:
+        return bool(self._git or self._hooks.get("pre_init"))
+
+    async def prepare(self) -> None:
+        """Raises SetupFailed, LaunchError, OSError."""
         ready, made = anyio.Path(self._place.work.parent / READY), _digest(self._git, self._hooks.get("pre_init"))
-        if not made or (await ready.exists() and await ready.read_text("utf-8") == made):
+        if await ready.exists() and await ready.read_text("utf-8") == made:
             return
         if self._git:
             url, ref, depth = self._git["url"], self._git.get("ref"), self._git.get("depth")
@@ -105,7 +108,7 @@ class Hooks:
     async def _run(self, name: str, words: Sequence[str], seconds: float | None) -> str:
         """Why it failed; "" where it did not."""
         began = time.monotonic()
-        process = await self._spawn(name, Launch(("/bin/sh", "-c", _SHELL, *words), env=self._env))
+        process = await self._spawn(name, Launch(("/bin/sh", "-c", _SHELL, *words), env=self.env))
         how = f"was not done within {seconds} s"
         try:
             with anyio.move_on_after(seconds):
@@ -135,5 +138,4 @@ class Hooks:
 
 
 def _digest(*what: Any) -> str:
-    """Of what is to be done; "" where that is nothing."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest() if any(what) else ""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

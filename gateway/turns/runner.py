@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import structlog
@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
+from adapters.launch.container import EngineGone
 from adapters.launch.process import Exited, LaunchError, Process
 from adapters.profile import Launch, Profile
 from gateway.clock import new_id
@@ -48,7 +49,9 @@ from gateway.turns.veil import Veil
 from gateway.turns.warm import Resting, let_go
 
 RETRY_SECONDS = 0.2
+ENGINE_PAUSE = 0.5  # seconds
 PROCESS = "@process"  # in a session's `native`: the tag of the process that may be kept for its next turn
+T = TypeVar("T")
 
 log_ = structlog.get_logger("switchboard.turn")
 
@@ -232,21 +235,22 @@ class Runner:
         if over is not None:
             self.dialogue.start(self.told)
             return self.dialogue.end(over.cause, Failure("budget_exceeded", over.why))
-        launch = None
         try:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
+            self._hooks.env = env
             with self._preparing:
-                await self._hooks.prepare(env)
+                if self._hooks.has_setup:
+                    await self._patiently(self._hooks.prepare)
             self._two_way = launch.keep_stdin
             kept = await self.starter.warm.take(self.turn.session_id, self.journal)
             if kept is not None:
                 self.process, self.dialogue = kept.process, kept.dialogue
                 self._pending.add([ev.notice("warm", "The process of the turn before was kept and goes on.")])
             elif self.cause == "exited":
-                self.process = await self._start(launch)
+                self.process = await self._patiently(lambda: self._start(launch))
         except (LaunchError, OSError, SetupFailed) as exc:
-            return self._not_started(exc)
+            return self._not_started(exc) if self.cause == "exited" else await self._stopped([])
         last: list[Event] = []
         if self.process is not None:
             async with anyio.create_task_group() as group:
@@ -264,6 +268,22 @@ class Runner:
     async def _spawn(self, part: str, launch: Launch) -> Started:
         socket = self.gate.socket if self.gate else None
         return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket, part)
+
+    async def _patiently(self, start: Callable[[], Awaitable[T]]) -> T:
+        """Where the container engine does not answer, such as one that is restarted, wait for it."""
+        give_up, left = time.monotonic() + self.settings.engine_seconds, self.turn.attempt > 1
+        while True:
+            try:
+                if left and self.spec.placement == "docker":
+                    await self.starter.clear(self.turn.id)
+                return await start()
+            except EngineGone as exc:
+                if time.monotonic() > give_up or self._asked_to_stop.is_set():
+                    raise
+                if not left:
+                    self._pending.add([ev.notice("engine_awaited", str(exc))])
+                left = True
+            await self.rest(ENGINE_PAUSE)
 
     async def _start(self, launch: Launch) -> Started:
         socket = self.gate.socket if self.gate else None

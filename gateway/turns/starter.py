@@ -130,6 +130,12 @@ class Starter:
         image = self._settings.sidecar_image
         return await sidecar(self._containers, ways=ways, image=image, user=box.user, labels=box.labels)
 
+    async def clear(self, turn: str) -> None:
+        """Remove what earlier attempts of a turn left: an engine that was away could not. Raises LaunchError."""
+        for found in await self._containers.labelled(self._installation):
+            if found.turn == turn:
+                await self._containers.remove(found.id)
+
     def _limited(self, box: Box, spec: AgentSpec) -> Box:
         """As much of the machine as the agent's limits and the operator's settings leave it."""
         settings = self._settings

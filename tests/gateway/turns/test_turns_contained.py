@@ -140,10 +140,12 @@ async def test_nothing_is_left_of_a_turn_with_a_container_beside_its_own(
 
 async def test_an_engine_that_is_gone_is_told_to_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
-    async with serving(tmp_path, PLAYS) as gateway:
+    async with serving(tmp_path, PLAYS, engine_seconds=0.7) as gateway:
         task = await ask(gateway, "N=1")
         owner = await told(gateway, task)
+        events = await gateway.events(task["contextId"])
     assert (state_of(task), error_of(task)["category"]) == ("FAILED", "startup_crash")
+    assert [event["body"]["kind"] for event in events if event["body"].get("kind") == "engine_awaited"] == ["engine_awaited"]
     assert "tcp://127.0.0.1:9 does not answer" in owner
     assert "send the message again" in owner
 

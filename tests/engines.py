@@ -1,0 +1,135 @@
+"""A container engine of a test's own, which may be killed, with an image of a shell and little more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from docker.client import DockerClient
+
+from tests import needs
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE = "switchboard-shell"
+DISK = "64m"
+PROGRAMS = ("dash", "cat", "sleep", "tr", "touch", "head")
+
+
+@dataclass
+class OwnEngine:
+    """Its data lies in `folder`/data; the path of its socket is short."""
+
+    folder: Path
+    pid: int = 0
+    _left: list[psutil.Process] = field(default_factory=list)
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.folder}/s"
+
+    def start(self) -> None:
+        """Raises AssertionError where none can be started."""
+        own = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
+        alone = "--bridge=none --iptables=false --ip6tables=false --live-restore"
+        options = " ".join([alone, f"--host={self.host}", *(f"--{name}={self.folder / path}" for name, path in own.items())])
+        env = os.environ | {"ENGINE_OPTIONS": options, "DOCKER_HOST": self.host}
+        done = subprocess.run([".ci/engine"], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        self.pid = int(done.stdout)
+
+    def kill(self) -> None:
+        """kill -9 of the engine; what it started may live on."""
+        engine = psutil.Process(self.pid)
+        self._left += engine.children(recursive=True)
+        engine.send_signal(signal.SIGKILL)
+        while engine.is_running() and engine.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
+        (self.folder / "pid").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        engine = psutil.Process(self.pid)
+        self._left += engine.children(recursive=True)
+        engine.terminate()
+        deadline = time.monotonic() + 30
+        while engine.is_running() and engine.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for process in self._left:
+            if process.is_running():
+                process.kill()
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Its disk has no room left meanwhile."""
+        filler = self.folder / "data/filler"
+        with filler.open("wb") as file, suppress(OSError):
+            while file.write(bytes(2**20)):
+                file.flush()
+        with filler.open("ab", buffering=0) as file, suppress(OSError):
+            while file.write(b"x"):
+                pass
+        yield
+        filler.unlink()
+
+    def client(self) -> DockerClient:
+        return DockerClient(base_url=self.host, timeout=60)
+
+
+@contextmanager
+def own_engine(patch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
+    """It has IMAGE; whoever asks DOCKER_HOST finds it. Gone at the end, with all that ran on it."""
+    if shutil.which("dockerd") is None or os.geteuid() != 0:
+        needs.missing("An engine of a test's own needs dockerd, and root")
+    folder = Path(tempfile.mkdtemp(prefix="swb-"))
+    engine = OwnEngine(folder)
+    (folder / "data").mkdir()
+    disk = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder / "data")]
+    if subprocess.run(disk, capture_output=True, check=False).returncode != 0:
+        needs.missing("An engine of a test's own needs a small disk, which cannot be mounted here")
+    try:
+        engine.start()
+        patch.setenv("DOCKER_HOST", engine.host)
+        _load(engine.client())
+        yield engine
+    finally:
+        if engine.pid:
+            engine.stop()
+        _unmount(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load(client: DockerClient) -> None:
+    base: Any = _base()
+    files = [os.path.realpath(path) for name in PROGRAMS if (path := shutil.which(name, path="/usr/bin"))]
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        base.pack(file.name, sorted({*files, *base.libraries(files)}))
+        with base.tarfile.open(file.name, "a") as tar:
+            base.add(tar, "usr/bin/sh", type=base.tarfile.SYMTYPE, linkname="dash")
+        client.api.import_image(file.name, IMAGE, "latest", changes=["ENV PATH=/usr/bin"])
+    client.close()
+
+
+def _base() -> Any:
+    sys.path.insert(0, str(ROOT / "docker"))
+    try:
+        import base
+    finally:
+        sys.path.pop(0)
+    return base
+
+
+def _unmount(folder: Path) -> None:
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if f" {folder}/" in line]
+    for path in reversed(mounted):
+        subprocess.run(["umount", "--lazy", path], check=False)
