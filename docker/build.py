@@ -76,7 +76,13 @@ def build(client: DockerClient, dockerfile: Path, tag: str, base: str, fill: Fil
             fill(tar)
         file.seek(0)
         try:
-            how = {"custom_context": True, "rm": True, "forcerm": True, "buildargs": {"BASE_IMAGE": base}}
+            how = {
+                "custom_context": True,
+                "rm": True,
+                "forcerm": True,
+                "buildargs": {"BASE_IMAGE": base},
+                "network_mode": "none",
+            }
             client.images.build(fileobj=file, tag=tag, **how)
         except BuildError as exc:
             sys.exit("".join(str(line.get("stream", "")) for line in exc.build_log) + str(exc))

@@ -58,6 +58,7 @@ from gateway.auth.callers import Callers, Pepper, Rates
 from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
+from gateway.conformance.examine import Examiner
 from gateway.core import Core
 from gateway.deliver import outbox
 from gateway.deliver.guard import Guard
@@ -134,6 +135,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         card_keys=cards.keys,
         cancel=engine.cancel_session,
         ping=courier.ping,
+        examine=Examiner(settings),
         more_checks=(engine_check, webhooks_check),
     )
 

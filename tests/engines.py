@@ -1,4 +1,7 @@
-"""A container engine of a test's own, which may be killed, with an image of a shell and little more."""
+"""A container engine of a test's own, which may be killed, with an image of a shell and little more.
+
+It has a network namespace of its own: an engine without a bridge takes away the one it finds, which is another's.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ class OwnEngine:
         alone = "--bridge=none --iptables=false --ip6tables=false --live-restore"
         options = " ".join([alone, f"--host={self.host}", *(f"--{name}={self.folder / path}" for name, path in own.items())])
         env = os.environ | {"ENGINE_OPTIONS": options, "DOCKER_HOST": self.host}
-        done = subprocess.run([".ci/engine"], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(
+            ["unshare", "--net", ".ci/engine"], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120
+        )
         assert done.returncode == 0, done.stderr
         self.pid = int(done.stdout)
 

@@ -107,6 +107,10 @@ class Engine:
         self._client: DockerClient | None = None
         self._threads = anyio.CapacityLimiter(THREADS)
 
+    @property
+    def url(self) -> str:
+        return _url(self._environ)
+
     async def spawn(self, box: Box, beside: Container | None = None) -> Container:
         """Start a container. Raises LaunchError; then nothing is left of it.
 
@@ -212,6 +216,10 @@ class Container:
             except LaunchError as exc:
                 self._lost = str(exc)
         return exited
+
+    async def kill(self) -> None:
+        """Without a word before. One that has ended already stays as it is. Raises LaunchError."""
+        await self._engine.call(lambda client: _killed(client, self.id))
 
     async def aclose(self) -> None:
         """Remove it, running or not. What the engine does not answer to is left to the sweep."""
@@ -363,6 +371,14 @@ def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:
         return socket.socket(fileno=os.dup(response.raw.fileno()))
     finally:
         response.close()
+
+
+def _killed(client: DockerClient, id: str) -> None:
+    try:
+        client.api.kill(id)
+    except APIError as exc:
+        if exc.status_code not in (404, 409):  # gone, or not running
+            raise
 
 
 def _remove(client: DockerClient, id: str) -> None:

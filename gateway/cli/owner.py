@@ -21,10 +21,14 @@ class OwnerApi:
         self.key = find_key(key, self.url)
 
     def call(self, method: str, **params: Any) -> Any:
+        return self.wait_for(method, READ_SECONDS, params)
+
+    def wait_for(self, method: str, seconds: float, params: dict[str, Any]) -> Any:
+        """As `call`, where the gateway may take so many seconds."""
         from gateway.cli import wire
 
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        with wire.reaching(self.url), wire.open_client(self.url, self._headers(), READ_SECONDS) as client:
+        with wire.reaching(self.url), wire.open_client(self.url, self._headers(), seconds) as client:
             response = client.post(f"{self.url.value}/owner", json=request)
         if response.status_code == 401:
             raise _not_accepted(self.url, self.key)

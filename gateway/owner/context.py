@@ -14,6 +14,7 @@ from gateway.db.engine import Database
 from gateway.errors import NotFound, SwitchboardError
 from gateway.settings import Settings
 from gateway.turns.runtimes import pushed
+from registry.images import Image
 from registry.repo import AgentRecord
 from registry.rules import RuntimeFacts, listed
 from registry.secrets import Secrets
@@ -47,6 +48,7 @@ class Owner:
     cancel: Callable[[str], Awaitable[list[str]]]
     card_keys: CardKeys
     ping: Callable[[str], Awaitable[dict[str, Any]]]  # tries a webhook
+    examine: Callable[[Image], Awaitable[dict[str, Any]]]  # runs the conformance kit; answers its report
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     more_checks: tuple[Callable[[], Awaitable[Check]], ...] = ()  # of other packages, for doctor
 

@@ -8,7 +8,7 @@ import anyio.to_thread
 
 from gateway.clock import new_id, now_us
 from gateway.deliver import outbox
-from gateway.owner import agents, callers, checks, sessions, views, webhooks
+from gateway.owner import agents, callers, checks, runtimes, sessions, views, webhooks
 from gateway.owner.context import Check, Owner
 from gateway.owner.params import (
     CallersAdd,
@@ -16,6 +16,10 @@ from gateway.owner.params import (
     DeliveryId,
     Name,
     Nothing,
+    RuntimesCheck,
+    RuntimesDeprecate,
+    RuntimesPush,
+    RuntimesRollback,
     SessionId,
     SessionsEvents,
     SessionsList,
@@ -173,10 +177,35 @@ async def runtimes_list(owner: Owner, _: Nothing) -> Json:
     return {"runtimes": await anyio.to_thread.run_sync(look)}
 
 
-@method(METHODS, "runtimes.check", Name)
-async def runtimes_check(owner: Owner, asked: Name) -> Json:
+@method(METHODS, "runtimes.check", RuntimesCheck)
+async def runtimes_check(owner: Owner, asked: RuntimesCheck) -> Json:
+    profile = owner.profiles.get(asked.name)
+    if profile is None and runtimes.is_image(asked.name):
+        return await runtimes.check_image(owner, asked.name, asked)
     profile = owner.profile(asked.name)
+    if profile.image:
+        return await runtimes.check_pushed(owner, asked)
     return {"name": profile.name, **_report(await checks.runtime(owner, profile))}
+
+
+@method(METHODS, "runtimes.push", RuntimesPush)
+async def runtimes_push(owner: Owner, asked: RuntimesPush) -> Json:
+    return await runtimes.push(owner, asked)
+
+
+@method(METHODS, "runtimes.versions", Name)
+async def runtimes_versions(owner: Owner, asked: Name) -> Json:
+    return await owner.database.read(lambda conn: runtimes.versions(conn, asked.name))
+
+
+@method(METHODS, "runtimes.rollback", RuntimesRollback)
+async def runtimes_rollback(owner: Owner, asked: RuntimesRollback) -> Json:
+    return await owner.database.write(lambda conn: runtimes.rollback(conn, asked))
+
+
+@method(METHODS, "runtimes.deprecate", RuntimesDeprecate)
+async def runtimes_deprecate(owner: Owner, asked: RuntimesDeprecate) -> Json:
+    return await owner.database.write(lambda conn: runtimes.deprecate(conn, asked))
 
 
 @method(METHODS, "models.list", Nothing)

@@ -95,6 +95,34 @@ class CallersAdd(Params):
     running_tasks: int | None = Field(None, ge=1, le=10_000)
 
 
+class ImageFacts(Params):
+    """What an image can do, as its owner says. Left out: as its current version, where it has one."""
+
+    providers: list[str] | None = Field(None, max_length=20)
+    capabilities: list[str] | None = Field(None, max_length=20)
+    env_names: list[str] | None = Field(None, max_length=100)
+
+
+class RuntimesCheck(ImageFacts):
+    name: str = Field(max_length=300)
+
+
+class RuntimesPush(ImageFacts):
+    name: str
+    image: str = Field(min_length=1, max_length=300)
+    unchecked: bool = False
+
+
+class RuntimesRollback(Params):
+    name: str
+    version: int | None = Field(None, ge=1)
+
+
+class RuntimesDeprecate(Params):
+    name: str
+    version: int = Field(ge=1)
+
+
 class SessionsList(Params):
     agent: str | None = None
     status: Literal["queued", "running", "awaiting_input", "idle", "failed", "archived"] | None = None

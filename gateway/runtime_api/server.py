@@ -18,6 +18,7 @@ import anyio.abc
 import structlog
 import uvicorn
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from gateway.auth.turn_tokens import TurnTokens
 from gateway.clock import new_id
@@ -44,6 +45,9 @@ class RuntimeApi:
         self.faces = Faces(log, self._tokens, settings.max_body_bytes)
         self.more: Sequence[BaseRoute] = ()
         self.end: Callable[[str], Awaitable[None]] = _nothing
+        # For whoever watches images: what stands before the application, and what a brain takes for its container.
+        self.front: Callable[[ASGIApp], ASGIApp] = lambda app: app
+        self.embody: Callable[[Brain, Any], Body] = lambda _brain, body: body
         self._group: anyio.abc.TaskGroup | None = None
         self.socket = Path()  # where it listens
 
@@ -79,7 +83,8 @@ class RuntimeApi:
             max_bytes = self._settings.max_header_bytes
 
         quiet: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "off"}
-        return uvicorn.Config(application(self.faces, self.more), http=Limited, ws="none", proxy_headers=False, **quiet)
+        app = self.front(application(self.faces, self.more))
+        return uvicorn.Config(app, http=Limited, ws="none", proxy_headers=False, **quiet)
 
     async def begin(self, work: Work, start: Start) -> Brain:
         """An image at work. Raises what `start` does, and what the database does."""
@@ -98,7 +103,7 @@ class RuntimeApi:
             self._gone(brain)
             raise
         assert self._group is not None
-        brain.take(body)
+        brain.take(self.embody(brain, body))
         self._group.start_soon(brain.attend)
         return brain
 

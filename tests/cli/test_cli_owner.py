@@ -30,6 +30,21 @@ CHECKS = [
     {"name": "disk", "ok": True, "result": "76 GiB free", "fix": ""},
     {"name": "runtime codex", "ok": False, "result": "not found", "fix": "npm install codex", "required": False},
 ]
+KIT = [
+    {"name": "read", "ok": True, "result": "it read", "fix": "", "required": True, "verdict": "passed", "says": "It reads."},
+    {"name": "ask", "ok": True, "result": "no tool", "fix": "", "required": True, "verdict": "not shown", "says": "It asks."},
+]
+VERSION: dict[str, Any] = {
+    "version": 2,
+    "current": True,
+    "state": "active",
+    "image": "mine:1",
+    "digest": "mine@sha256:0123456789abcdef",
+    "providers": ["openai"],
+    "capabilities": [],
+    "env_names": [],
+    "created_at": "2026-01-02T03:04:05.678Z",
+}
 
 QUICK = (
     "agent quick mailer --runtime claude --model a/b --prompt p --mode print --description d --env A=1 --env B=x=y --private"
@@ -181,6 +196,24 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "runtimes check codex": ("runtimes.check", {"name": "codex"}, {"name": "codex", "ok": True, "checks": CHECKS}),
+    "runtimes check mine:1 --providers openai,anthropic --capabilities steer": (
+        "runtimes.check",
+        {"name": "mine:1", "providers": ["openai", "anthropic"], "capabilities": ["steer"]},
+        {"name": "mine:1", "image": "mine:1", "digest": "sha256:1", "ok": True, "checks": KIT},
+    ),
+    "runtimes push mine:1 --name mine --providers openai --env A --env B --unchecked": (
+        "runtimes.push",
+        {"name": "mine", "image": "mine:1", "providers": ["openai"], "env_names": ["A", "B"], "unchecked": True},
+        {"name": "mine", "pushed": True, "checks": [], "warnings": ["NOT CHECKED."], **VERSION},
+    ),
+    "runtimes versions mine": (
+        "runtimes.versions",
+        {"name": "mine"},
+        {"name": "mine", "versions": [VERSION, {**VERSION, "version": 1, "current": False, "state": "deprecated"}]},
+    ),
+    "runtimes rollback mine": ("runtimes.rollback", {"name": "mine"}, {"name": "mine", **VERSION}),
+    "runtimes rollback mine 2": ("runtimes.rollback", {"name": "mine", "version": 2}, {"name": "mine", **VERSION}),
+    "runtimes deprecate mine 2": ("runtimes.deprecate", {"name": "mine", "version": 2}, {"name": "mine", **VERSION}),
 }
 PRINTED = {
     QUICK: (
@@ -253,6 +286,28 @@ PRINTED = {
         "      CHECK          RESULT       FIX\nok    disk           76 GiB free  -\n"
         "note  runtime codex  not found    npm install codex\n",
         "",
+    ),
+    "runtimes check mine:1 --providers openai,anthropic --capabilities steer": (
+        "    CHECK  RESULT   FIX\nok  read   it read  -\n-   ask    no tool  -\n",
+        "",
+    ),
+    "runtimes push mine:1 --name mine --providers openai --env A --env B --unchecked": (
+        "Runtime 'mine' is at version 2 now: mine:1, mine@0123456789ab.\n",
+        "Warning: NOT CHECKED.\nNext: switchboard agent quick NAME --runtime mine\nNext: switchboard runtimes versions mine\n",
+    ),
+    "runtimes versions mine": (
+        "VERSION  STATE       IMAGE   DIGEST             PROVIDERS  CAPABILITIES  PUSHED\n"
+        "2        current     mine:1  mine@0123456789ab  openai     -             2026-01-02T03:04:05Z\n"
+        "1        deprecated  mine:1  mine@0123456789ab  openai     -             2026-01-02T03:04:05Z\n",
+        "",
+    ),
+    "runtimes rollback mine": (
+        "New sessions of runtime 'mine' get version 2 now: mine:1.\n",
+        "Next: switchboard runtimes versions mine\n",
+    ),
+    "runtimes deprecate mine 2": (
+        "Version 2 of runtime 'mine' is deprecated.\n",
+        "Next: switchboard runtimes versions mine\n",
     ),
 }
 

@@ -19,6 +19,7 @@ from gateway.owner import http
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Owner
 from gateway.settings import Settings
+from registry.images import Image
 from tests.gateway.owner.owner_api import PROFILES, Api
 
 
@@ -40,6 +41,10 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
     async def ping(webhook_id: str) -> dict[str, Any]:
         raise NotFound(f"There is no webhook {webhook_id!r}.")
 
+    async def examine(image: Image) -> dict[str, Any]:
+        check = {"name": "read", "ok": "bad" not in image.image, "result": "seen", "fix": "", "required": True}
+        return {"image": image.image, "digest": image.digest, "ok": check["ok"], "checks": [check]}
+
     key = OwnerKey.load(settings.owner_key_file)
     Pepper.load(settings.callers_key_file)
     ClientTokens.load(settings.tokens_key_file, 1, 1)
@@ -52,6 +57,7 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
         cancel=cancel,
         card_keys=load_card_keys(settings),
         ping=ping,
+        examine=examine,
         environ={"PATH": str(tmp_path / "bin"), "ANTHROPIC_API_KEY": "sk-of-the-gateway"},
     )
     await owner.database.start()

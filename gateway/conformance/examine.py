@@ -1,0 +1,79 @@
+"""Runs the conformance kit for a gateway: in a process of its own, in a folder of the gateway's that its engine sees, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from gateway.errors import RuntimeUnavailable
+from gateway.settings import Settings
+from registry.images import Image
+
+SECONDS = 600.0
+_PASSED_ON = ("SWITCHBOARD_SIDECAR_IMAGE",)
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Answers the kit's report. One image at a time. Raises RuntimeUnavailable where the kit could not do its work."""
+
+    settings: Settings
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    _turn: anyio.Lock = field(default_factory=anyio.Lock)
+
+    async def __call__(self, image: Image) -> dict[str, Any]:
+        async with self._turn:
+            with _folder(self.settings.data_dir / "conformance") as folder:
+                return await self._run(image, folder)
+
+    async def _run(self, image: Image, folder: Path) -> dict[str, Any]:
+        command = [sys.executable, "-m", "gateway.conformance", "--folder", str(folder), "--pushed", json.dumps(asdict(image))]
+        env = {name: value for name, value in self.environ.items() if not name.startswith("SWITCHBOARD_") or name in _PASSED_ON}
+        env["SWITCHBOARD_SIDECAR_IMAGE"] = self.settings.sidecar_image
+        try:
+            with anyio.fail_after(SECONDS):
+                async with await anyio.open_process(command, stdin=subprocess.PIPE, env=env) as process:
+                    assert process.stdout is not None
+                    assert process.stderr is not None
+                    said: dict[str, bytes] = {"out": b"", "err": b""}
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(_gather, process.stdout, said, "out")
+                        group.start_soon(_gather, process.stderr, said, "err")
+                    await process.wait()
+        except TimeoutError as exc:
+            raise RuntimeUnavailable(f"The check of {image.image!r} took more than {SECONDS:g} s.", "Try again.") from exc
+        try:
+            report: dict[str, Any] = json.loads(said["out"])
+        except ValueError as exc:
+            why = said["err"].decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise RuntimeUnavailable(
+                f"The image {image.image!r} could not be checked: {why[0]}", "See: switchboard doctor"
+            ) from exc
+        return report
+
+
+async def _gather(stream: Any, said: dict[str, bytes], name: str) -> None:
+    async for piece in stream:
+        said[name] = (said[name] + piece)[-(2**20) :]
+
+
+@contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
