@@ -67,8 +67,13 @@ class Starter:
         await self.warden.aclose()
         self._containers.close()
 
-    async def spawn(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None) -> Started:
-        """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError."""
+    async def spawn(
+        self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None, part: str = ""
+    ) -> Started:
+        """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError.
+
+        `part` names what is no runtime, and ends apart from it.
+        """
         if spec.placement == "docker":
             return await self._contained(launch, place, spec, turn, egress)
         env = child_env(str(place.home), launch.env)
@@ -81,7 +86,7 @@ class Starter:
             return _sandboxed(launch, place, env["PATH"], given, egress)
 
         argv = await anyio.to_thread.run_sync(prepare)
-        return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
+        return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=f"{turn}.{part}" if part else turn)
 
     async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
         """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
