@@ -116,6 +116,7 @@ class Runner:
             await self._part()
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
+            await self.act_no_more()
             await self._store(self._release)
         self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
         return goes_on
@@ -174,6 +175,11 @@ class Runner:
             exited = await self.process.stop(grace=self.settings.stop_seconds)
             await self.process.aclose()
         return exited
+
+    async def act_no_more(self) -> None:
+        """End what is done for the turn elsewhere, now that it is over; a next attempt would ask for it again."""
+        with anyio.CancelScope(shield=True):
+            await self.starter.acts_no_more(self.turn.id)
 
     async def _part(self) -> None:
         """Keep the process for the session's next turn, or let it go and be sure that it is gone."""
@@ -296,6 +302,8 @@ class Runner:
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
         exited = await self.stop()
+        if self.cause != "exited":
+            await self.act_no_more()
         if self.dialogue.turn is not self.told:
             self.dialogue.start(self.told)
         if exited and exited.out_of_memory and self.cause == "exited":

@@ -7,7 +7,7 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from errno import EPERM
@@ -52,6 +52,7 @@ class Starter:
 
     def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
         self._api = api
+        self.acts_no_more: Callable[[str], Awaitable[None]] = _acts_nothing  # ends what is done for a turn that is over
         self.warden = Warden()
         self.warm = Warm(settings.warm_seconds, settings.warm_processes, settings.stop_seconds)
         self._containers = Engine(os.environ)
@@ -173,6 +174,10 @@ class Starter:
                     log_.warning("container_removed", container=one.id[:12], turn=one.turn)
         except (LaunchError, SwitchboardError) as exc:
             log_.debug("containers_not_swept", error=str(exc))
+
+
+async def _acts_nothing(turn_id: str) -> None:
+    """Nobody acts for it."""
 
 
 def _furnish(place: Place, launch: Launch) -> None:

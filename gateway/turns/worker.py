@@ -81,7 +81,8 @@ class Worker:
         self.runtime_api = RuntimeApi(log, settings)
         self.starter = Starter(log.database, settings, self.name, self.runtime_api)
         self.hands = Hands(self.starter.engine, log.database, settings)
-        self.runtime_api.more, self.runtime_api.end = routes(self.hands, settings.max_body_bytes), self.hands.end
+        self.runtime_api.more = routes(self.hands, settings.max_body_bytes)
+        self.starter.acts_no_more = self.hands.end
         journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
         self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
@@ -325,8 +326,6 @@ class Worker:
                 await self._part(held)
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await self.hands.end(turn.id)
             del self._held[turn.id]
             held.finished.set()
             self._work.set()
@@ -387,6 +386,7 @@ class Worker:
     async def _break_off(self, held: _Held, why: str) -> None:
         if held.runner is not None:
             await held.runner.stop()
+            await held.runner.act_no_more()
         await self._abandon(held.turn, why)
 
     async def _part(self, held: _Held) -> None:
