@@ -179,7 +179,8 @@ def _given_again(process: Process, log: Rows) -> Iterator[str]:
 def _two_at_once(world: World) -> Iterator[str]:
     """No two processes of a session live at the same time: they are on one machine.
 
-    Only that of a host which stood still while it started it may be there for a moment, until the host has looked.
+    Only that of a host which stood still while it started it, or was thought to be dead, may be there for a moment, until the
+    host has looked.
     """
     by_session: dict[str, list[Process]] = defaultdict(list)
     for process in world.machine.processes:

@@ -46,7 +46,7 @@ class Process:
         self.prompts: list[str] = []
         self.steered: list[str] = []
         self.pieces = 0  # of text that it said
-        self.late = False  # its host stood still while it was started
+        self.late = False  # its host stood still while it was started, or was thought to be dead
         self._loop, self._random = loop, random
         self._out: list[Line] = []
         self._in: list[Json] = []
@@ -192,6 +192,7 @@ class Starting:
     warden: Any = None
     warm: Warm = field(default_factory=lambda: Warm(0, 0, 0))
     closed: bool = False
+    doubted: bool = False  # its worker was thought to be dead
 
     def __post_init__(self) -> None:
         self.warden = SimpleNamespace(start=checkpoint, pid=1)
@@ -204,7 +205,7 @@ class Starting:
         if self.machine.random.random() < 0.02:
             raise LaunchError(EAGAIN, "Not now.")
         process = self.machine.started(self.holds(turn))
-        process.late = self.machine.loop.time() > asked_at + 0.5
+        process.late = self.doubted or self.machine.loop.time() > asked_at + 0.5
         self.mine.append(process)
         try:
             await self.machine.wait()

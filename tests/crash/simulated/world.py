@@ -244,7 +244,8 @@ class World:
     def _hide(self) -> None:
         if site := self._any():
             self.say(f"-- {site.host.name} seems dead")
-            site.backend.hidden = True
+            assert site.starting is not None
+            site.backend.hidden = site.starting.doubted = True
             after = self.random.choice((0.1, 2)) * self.random.random()
             self.loop.call_later(after, setattr, site.backend, "hidden", False, context=self.loop.world.context())
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016_lease_seconds"
-down_revision = "0015_ground"
+revision = "0017_lease_seconds"
+down_revision = "0016_hooks"
 
 
 def upgrade() -> None:
