@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from gateway.errors import SwitchboardError
 from tests.crash.simulated.database import memory
 from tests.crash.simulated.world import World
 
@@ -41,10 +42,13 @@ def main(rounds: int, seed: int, processes: int = 1) -> int:
 def play(count: int, seed: int, trace: bool) -> int:
     """In this process."""
     said: list[str] = []
+    broken: list[str] = []
 
     def tell(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         if trace:
             said.append(f"          {event}")
+        if event["event"] == "turn_broken":
+            broken.extend(map(repr, _unforeseen(sys.exc_info()[1])))
         raise structlog.DropEvent
 
     structlog.configure(processors=[tell], cache_logger_on_first_use=False)
@@ -53,12 +57,20 @@ def play(count: int, seed: int, trace: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for one in range(seed, seed + count):
             world = World(one, conn, Path(folder), said if trace else None)
-            if found := world.run():
+            broken.clear()
+            if found := [*world.run(), *broken]:
                 failed += 1
                 print(f"seed {one}: " + "\n    ".join(found), flush=True)
             if trace:
                 print("\n".join(said), f"\n{world.loop.steps} steps, {world.loop.time():.6f} s")
     return min(failed, 100)
+
+
+def _unforeseen(exc: BaseException | None) -> list[BaseException]:
+    """What a turn broke by that is no fault of this world."""
+    if isinstance(exc, BaseExceptionGroup):
+        return [one for part in exc.exceptions for one in _unforeseen(part)]
+    return [] if exc is None or isinstance(exc, (OSError, SwitchboardError)) else [exc]
 
 
 if __name__ == "__main__":

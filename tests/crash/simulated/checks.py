@@ -98,7 +98,10 @@ def _task(task: Any, log: Rows) -> Iterator[str]:
 
 
 def _session(session: Any, log: Rows, tasks: Rows, turns: Rows) -> Iterator[str]:
-    last = next(event for event in reversed(log) if event.type == "done")
+    last = next((event for event in reversed(log) if event.type == "done"), None)
+    if last is None:
+        yield f"{session.id} has no done"
+        return
     state = next(task.state for task in tasks if task.id == last.task_id)
     if session.status != _STATUS.get(state, "idle"):
         yield f"{session.id} is {session.status}, its last task {state}"

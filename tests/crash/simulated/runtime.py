@@ -197,7 +197,9 @@ class Starting:
     def __post_init__(self) -> None:
         self.warden = SimpleNamespace(start=checkpoint, pid=1)
 
-    async def spawn(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None) -> Process:
+    async def spawn(
+        self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None, part: str = ""
+    ) -> Process:
         asked_at = self.machine.loop.time()
         await self.machine.wait()
         if self.closed:
@@ -213,6 +215,10 @@ class Starting:
             await process.aclose()
             raise
         return process
+
+    async def acts_no_more(self, turn: str) -> None: ...
+
+    async def clear(self, turn: str) -> None: ...
 
     async def sweep(self) -> None: ...
 
