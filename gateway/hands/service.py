@@ -37,6 +37,7 @@ from gateway.log.store import locked
 from gateway.settings import Settings
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
+from gateway.turns.spec import AgentSpec
 
 AT_ONCE = 8  # calls of one turn; more wait
 SWEEP_SECONDS = 60.0
@@ -59,6 +60,9 @@ class Brain(Protocol):
     @property
     def place(self) -> Place: ...
 
+    @property
+    def spec(self) -> AgentSpec: ...
+
     async def say(self, line: Mapping[str, Any], write: Write | None = None) -> None:
         """Tell a line of specs/jsonl-protocol.md; its events are durable, in one transaction with `write`.
 
@@ -73,6 +77,7 @@ class _Call:
 
     turn: Claimed
     place: Place
+    spec: AgentSpec
     id: str
     tool: Tool
     input: Input
@@ -126,7 +131,7 @@ class Hands:
             input = input_of(tool, given)
         except InvalidParams as exc:
             return wrong(f"{exc.message} {exc.hint}")
-        new = _Call(brain.turn, brain.place, call_id, TOOLS[tool], input, calls.digest_of(tool, input.model_dump()))
+        new = _Call(brain.turn, brain.place, brain.spec, call_id, TOOLS[tool], input, calls.digest_of(tool, input.model_dump()))
         mine = self._turns.setdefault(brain.turn.id, _OfTurn(brain))
         mine.brain = brain
         call = mine.calls.setdefault(call_id, new)
@@ -229,7 +234,7 @@ class Hands:
         return result
 
     async def _used(self, call: _Call) -> Used:
-        return await self._rooms.of(call.turn.session_id, call.turn.id, call.place)
+        return await self._rooms.of(call.turn, call.place, call.spec)
 
 
 def _mark(call: _Call) -> str:
