@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CLIENTS := tests/clients
 AT_ONCE ?= 3 # test files; half of what they do is wait
 
-.PHONY: setup run test check fmt lock bench clis clients images
+.PHONY: setup run test check fmt lock crash bench bench-containers clis clients images
 
 setup: $(VENV)/.installed
 
@@ -61,8 +61,16 @@ fmt: setup
 images: setup clis
 	$(BIN)/python docker/build.py $(if $(BASE),--base $(BASE)) agent gateway postgres
 
+# An hour or so. A part of it: make crash ARGS="alone --rounds 100 --seed 7"
+crash: setup
+	$(BIN)/python -W ignore -m tests.crash $(ARGS)
+
 bench: setup
 	$(BIN)/python -m tests.bench
+
+# What a container costs beside a process; needs an engine.
+bench-containers: setup clis
+	$(BIN)/python -m tests.bench.containers
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

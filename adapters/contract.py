@@ -10,7 +10,7 @@ What the image posts to the runtime API comes in as lines of the JSON-lines prot
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,14 @@ ENDPOINTS = {"anthropic": ANTHROPIC, "openai": OPENAI, "google": GOOGLE, "openai
 
 
 def profile(
-    name: str, image: str, *, providers: Collection[str] = (), steer: bool = False, mcp: bool = False, title: str = ""
+    name: str,
+    image: str,
+    *,
+    providers: Collection[str] = (),
+    steer: bool = False,
+    mcp: bool = False,
+    wants: Sequence[str] = (),
+    title: str = "",
 ) -> Profile:
     """`image` is what the engine knows it by for good: a digest."""
     endpoints = {provider: ENDPOINTS[provider] for provider in providers if provider in ENDPOINTS}
@@ -42,6 +49,7 @@ def profile(
         key_env={provider: endpoint.credentials[0].env for provider, endpoint in endpoints.items()},
         endpoints=endpoints,
         image=image,
+        wants=tuple(wants),
     )
 
 

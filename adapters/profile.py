@@ -85,6 +85,7 @@ class Profile:
     takes_command: bool = False
     hidden: bool = False  # not offered to owners (tests only)
     image: str = ""  # of a runtime that is an image of its own and runs in a container only
+    wants: tuple[str, ...] = ()  # variables its agents should have
 
     def mode(self, name: str | None = None) -> Mode:
         return self.modes[name or self.default_mode]

@@ -75,6 +75,8 @@ class Agents:
             mcp_servers=tuple(makeup.mcp_servers),
             placement=makeup.placement,
             egress=policy_of(makeup),
+            git=makeup.git,
+            hooks=makeup.hooks,
             mounts=tuple(makeup.mounts),
             volumes=tuple(makeup.volumes),
             security_opt=tuple(makeup.security_opt),

@@ -40,7 +40,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
 from adapters.profile import Profile
@@ -72,6 +71,7 @@ from gateway.files.intake import Intake
 from gateway.files.links import Links
 from gateway.files.shown import Shown
 from gateway.files.sweep import sweep_forever
+from gateway.health import routes as health_routes
 from gateway.log.tail import watch
 from gateway.owner.border import load_card_keys
 from gateway.owner.context import Check, Owner
@@ -159,7 +159,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     owner_key = OwnerKey.load(settings.owner_key_file)
     routes = [
-        Route("/health", health, methods=["GET"]),
+        *health_routes(database),
         *discovery_routes(cards, agents, callers),
         *files_routes(download),
         *callers_routes(handler, admission, settings),
@@ -183,10 +183,6 @@ def _grpc(handler: Handler, admission: Admission, settings: Settings) -> Abstrac
         hint = "Install a2a-switchboard[grpc], or set SWITCHBOARD_GRPC_PORT to 0."
         raise SwitchboardError("SWITCHBOARD_GRPC_PORT is set, but grpcio is not installed.", hint) from exc
     return grpc_served(handler, admission, settings)
-
-
-async def health(_request: Request) -> JSONResponse:
-    return JSONResponse({"status": "ok"})
 
 
 async def refuse(_request: Request, exc: Exception) -> JSONResponse:

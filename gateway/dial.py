@@ -1,8 +1,10 @@
-"""Connections to addresses that were vetted (`deliver.guard`), and to nothing else."""
+"""Connections to addresses that were vetted (`deliver.guard`), and to nothing else; and who is believed at their other end."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cache
 from typing import TypeVar
 
 import anyio
@@ -13,6 +15,12 @@ from httpcore2 import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 CONNECT_SECONDS = 10.0
 MAX_TRIED = 4  # addresses of one host
 T = TypeVar("T")
+
+
+@cache
+def trust() -> ssl.SSLContext:
+    """The authorities this machine trusts. To read them takes a tenth of a start, so they are read once."""
+    return ssl.create_default_context()
 
 
 async def dial(addresses: Sequence[str], port: int) -> anyio.abc.ByteStream:

@@ -162,7 +162,10 @@ class Fenced(SwitchboardError):
 
 
 class Unavailable(SwitchboardError):
+    """`incident`: under which the log has it, where callers are told."""
+
     code = "unavailable"
+    incident = ""
 
 
 TABLE: dict[str, Codes] = {

@@ -1,6 +1,6 @@
 """What an owner sets of an agent, and how a change is laid over it.
 
-Maps (`env`, `limits`) are merged, and null takes an entry away; everything else is replaced, and null brings the
+Maps (`env`, `limits`, `hooks`) are merged, and null takes an entry away; everything else is replaced, and null brings the
 default back. Secret values (`env`, and `env` and `headers` of MCP servers) are kept sealed and shown as "set"; a
 "set" that comes back means the value that is there, so that what was shown can be sent again.
 """
@@ -40,6 +40,8 @@ class Makeup:
     placement: str = "local"  # where it runs: see rules.PLACEMENTS
     egress: str | list[str] = "all"  # what it reaches from there: all, none, or these hosts
     egress_mode: str = "strict"  # see rules.EGRESS_MODES
+    git: dict[str, Any] | None = None  # {url, ref, depth}: what is checked out into the workspace of each session
+    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)  # rules.HOOKS -> {command, seconds}
     mounts: list[dict[str, Any]] = field(default_factory=list)  # {source, target, writable}: see registry.ground
     volumes: list[dict[str, Any]] = field(default_factory=list)  # {name, target}
     security_opt: list[str] = field(default_factory=list)  # of its containers
@@ -53,8 +55,8 @@ class Makeup:
         for name, value in changes.items():
             if name == "env":
                 new[name] = _sealed(self.env, value or {}, box, "env") if value is not None else {}
-            elif name == "limits":
-                new[name] = _merged(self.limits, value) if value is not None else {}
+            elif name in ("limits", "hooks"):
+                new[name] = _merged(getattr(self, name), value) if value is not None else {}
             elif name == "mcp_servers":
                 new[name] = _sealed_servers(self.mcp_servers, value or [], box)
             else:

@@ -61,6 +61,8 @@ class AgentVersion(SQLModel, table=True):
     placement: str = Field(default="local", sa_column=Column(Text, nullable=False, server_default="local"))
     egress: str | list[str] = Field(default="all", sa_column=Column(JSON, nullable=False, server_default='"all"'))
     egress_mode: str = Field(default="strict", sa_column=Column(Text, nullable=False, server_default="strict"))
+    git: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    hooks: dict[str, dict[str, Any]] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}"))
     mounts: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
     volumes: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
     security_opt: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))

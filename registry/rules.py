@@ -76,6 +76,7 @@ MAX_LIMIT = 10**12
 PLACEMENTS = ("local", "sandboxed", "docker")  # processes of the gateway's user; the same inside bubblewrap; containers
 EGRESS_MODES = ("strict", "audit")  # refuse what the policy does not name; let it pass and write it down
 MAX_HOSTS = 500
+HOOKS = ("pre_init", "post_init", "sidecar", "post_run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ _DANGEROUS_NAMES = """
 _DANGEROUS = frozenset(_DANGEROUS_NAMES.split())
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MODEL = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127})")
+_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_URL = 2048
 _TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
@@ -155,6 +157,8 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_command(makeup.command, runtime)
     check_placement(makeup, runtime)
     check_egress(makeup, runtime)
+    check_git(makeup.git)
+    check_hooks(makeup.hooks)
     if makeup.mcp_servers and (makeup.mode or runtime.default_mode) not in runtime.mcp_modes:
         warnings.append(f"Runtime {runtime.name!r} cannot use MCP servers in this mode; they are left out.")
     return warnings
@@ -330,6 +334,21 @@ def check_hosts(egress: str | list[str]) -> None:
             hint = "Write it like api.example.com, *.example.com or mirror.example.com:8443."
             raise Invalid(f"egress: {exc}.", hint) from exc
     check_unique("host", egress)
+
+
+def check_git(git: Mapping[str, Any] | None) -> None:
+    if git is None:
+        return
+    check_url("git.url", git["url"])
+    ref = git.get("ref")
+    if ref is not None and (not _REF.fullmatch(ref) or ".." in ref):
+        raise Invalid(f"git.ref: {ref[:100]!r} is no branch, tag or commit.", "Write it like main or v1.2.")
+
+
+def check_hooks(hooks: Mapping[str, Any]) -> None:
+    for name in hooks:
+        if name not in HOOKS:
+            raise Invalid(f"There is no hook {name[:100]!r}.", f"Choose from: {', '.join(HOOKS)}.")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -45,6 +45,21 @@ class Provider(_Shape):
     url: str
 
 
+class Git(_Shape):
+    """A repository. `ref`: a branch, a tag or a commit; without one, what its server has as HEAD."""
+
+    url: str
+    ref: str | None = None
+    depth: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+
+class Hook(_Shape):
+    """A command of /bin/sh, and how long it may take."""
+
+    command: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")]
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 300
+
+
 class Mount(_Shape):
     """A directory or a file of the machine, seen inside at `target`."""
 

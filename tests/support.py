@@ -6,6 +6,7 @@ async with serving(tmp_path) as gateway:
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from adapters.profile import Profile
 from gateway.a2a.extension import TOOL_EVENTS
 from gateway.app import create_app
 from gateway.db.engine import Database
+from gateway.dial import trust
 from gateway.server import config
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
@@ -80,7 +82,7 @@ class Client:
 
     url: str
     owner_key: str = ""
-    http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60))
+    http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60, verify=trust()))
     app: Starlette | None = None  # where the gateway runs in this process
 
     @property
@@ -197,6 +199,15 @@ async def serving(data_dir: Path, runtimes: Mapping[str, Profile] | None = None,
             server.should_exit = True
 
 
+GATEWAY = ("-m", "gateway")
+Born = Callable[[Sequence[str], Mapping[str, str], Path], Any]  # (arguments of Python, environment, log) -> a Popen, or as one
+
+
+def python(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen([sys.executable, *argv], env=env, stderr=out, stdout=out)
+
+
 @dataclass
 class GatewayProcess:
     """A gateway as its own process on its data directory; `start` again after `kill`."""
@@ -205,28 +216,37 @@ class GatewayProcess:
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     caller_key: str = ""  # of a caller that was registered, for whoever signs in after a restart
-    program: Sequence[str] = ("-m", "gateway")
-    process: subprocess.Popen[bytes] | None = None
+    program: Sequence[str] = GATEWAY
+    process: Any = None  # a Popen, or what is as one
+    born: Born = python
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir), "SWITCHBOARD_PORT": str(self.port)}
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir / "gateway.log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, *self.program], env=env, stderr=log, stdout=log)
+        self.spawn()
         deadline = time.monotonic() + 90
-        while True:
-            try:
-                if httpx2.get(f"{self.url}/health", timeout=2).status_code == 200:
-                    return
-            except httpx2.HTTPError:
-                pass
+        while not self.answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the gateway did not start:\n{self.log()}")
-            time.sleep(0.05)
+            time.sleep(0.02)
+
+    def spawn(self) -> None:
+        """Start it without waiting until it answers."""
+        env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir), "SWITCHBOARD_PORT": str(self.port)}
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.process = self.born(self.program, env, self.data_dir / "gateway.log")
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def kill(self) -> None:
         """kill -9: no goodbye."""
@@ -254,12 +274,13 @@ class WorkerProcess:
 
     data_dir: Path
     env: Mapping[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: Any = None  # a Popen, or what is as one
+    born: Born = python
 
     def start(self) -> None:
         env = {**os.environ, **self.env, "SWITCHBOARD_DATA_DIR": str(self.data_dir)}
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "gateway", "worker"], env=env, stderr=log, stdout=log)
+        self.log_file.touch()
+        self.process = self.born([*GATEWAY, "worker"], env, self.log_file)
         self.wait_for("working")
 
     @property
@@ -287,8 +308,10 @@ class WorkerProcess:
 
 
 @contextmanager
-def gateway_process(data_dir: Path, env: Mapping[str, str] | None = None, **more: Any) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(data_dir, env or {}, **more)
+def gateway_process(
+    data_dir: Path, env: Mapping[str, str] | None = None, born: Born = python, program: Sequence[str] = GATEWAY
+) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(data_dir, env or {}, program=program, born=born)
     gateway.start()
     try:
         yield gateway

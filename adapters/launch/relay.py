@@ -34,6 +34,7 @@ def relay(ways: list[tuple[socket.socket, str]]) -> None:
 
 def hand_over(ours: socket.socket, path: str, free: BoundedSemaphore) -> None:
     with ours, socket.socket(socket.AF_UNIX) as theirs, suppress(OSError):
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or a small piece waits for the receipt of the one before
         theirs.connect(path)
         back = beside(copy, theirs, ours)
         copy(ours, theirs)

@@ -89,7 +89,7 @@ class Handler(RequestHandler):
 
     @validate_request_params
     async def on_message_send(self, params: pb.SendMessageRequest, context: ServerCallContext) -> pb.Task | pb.Message:
-        with _a2a_errors():
+        with _a2a_errors(context):
             waits = not params.configuration.return_immediately
             accepted, _ = await self._accept(params, context, waits=waits)
             if accepted.direct and (reply := await reply_to(self.log, accepted)):
@@ -106,7 +106,7 @@ class Handler(RequestHandler):
 
         Of one that was sent before nothing is made again: its stream is told from its beginning.
         """
-        with _a2a_errors():
+        with _a2a_errors(context):
             last = _last_event_id(context)
             if last is not None:
                 return await self._continued(params, context, last)
@@ -133,7 +133,7 @@ class Handler(RequestHandler):
 
     @validate_request_params
     async def on_get_task(self, params: pb.GetTaskRequest, context: ServerCallContext) -> pb.Task:
-        with _a2a_errors():
+        with _a2a_errors(context):
             found = await self.tasks.get(_caller(context), params.id)
             return _task(found.task, _history(params))
 
@@ -143,7 +143,7 @@ class Handler(RequestHandler):
         if not 1 <= size <= MAX_PAGE:
             raise InvalidParamsError(f"pageSize {size} is not between 1 and {MAX_PAGE}.")
         since, history = params.status_timestamp_after, _history(params)
-        with _a2a_errors():
+        with _a2a_errors(context):
             tasks, token, total = await self.tasks.list(
                 _caller(context),
                 context_id=params.context_id or self._every_context(context),
@@ -158,7 +158,7 @@ class Handler(RequestHandler):
     @validate_request_params
     async def on_cancel_task(self, params: pb.CancelTaskRequest, context: ServerCallContext) -> pb.Task:
         caller = _caller(context)
-        with _a2a_errors():
+        with _a2a_errors(context):
             found = await self.tasks.get(caller, params.id)
             if found.state in TERMINAL:
                 raise TaskNotCancelableError(f"Task {params.id!r} has ended as {found.state}.")
@@ -168,7 +168,7 @@ class Handler(RequestHandler):
     @validate_request_params
     async def stream_task(self, params: pb.SubscribeToTaskRequest, context: ServerCallContext) -> TaskStream:
         """A task's stream: from Last-Event-ID on, or the task as it is and then what happens to it."""
-        with _a2a_errors():
+        with _a2a_errors(context):
             last = _last_event_id(context)
             if last is not None:
                 return await self._resumed(context, params.id, last)
@@ -213,7 +213,7 @@ class Handler(RequestHandler):
         self, params: pb.TaskPushNotificationConfig, context: ServerCallContext
     ) -> pb.TaskPushNotificationConfig:
         validate_proto_required_fields(params)
-        with _a2a_errors():
+        with _a2a_errors(context):
             return await self.push.create(_caller(context), params, context)
 
     async def on_get_task_push_notification_config(
@@ -221,21 +221,21 @@ class Handler(RequestHandler):
     ) -> pb.TaskPushNotificationConfig:
         if version_of(context) != OLD:  # which may leave out the config's id
             validate_proto_required_fields(params)
-        with _a2a_errors():
+        with _a2a_errors(context):
             return await self.push.get(_caller(context), params.task_id, params.id)
 
     @validate_request_params
     async def on_list_task_push_notification_configs(
         self, params: pb.ListTaskPushNotificationConfigsRequest, context: ServerCallContext
     ) -> pb.ListTaskPushNotificationConfigsResponse:
-        with _a2a_errors():
+        with _a2a_errors(context):
             return await self.push.list(_caller(context), params.task_id)
 
     @validate_request_params
     async def on_delete_task_push_notification_config(
         self, params: pb.DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
     ) -> None:
-        with _a2a_errors():
+        with _a2a_errors(context):
             await self.push.delete(_caller(context), params.task_id, params.id)
 
     # --
@@ -327,14 +327,15 @@ class Handler(RequestHandler):
             raise InvalidParamsError(f"The message has {len(text)} characters; at most {limit} are taken.")
 
     async def _until_done(self, accepted: Accepted) -> None:
-        async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
+        """Or until this gateway is about to stop: the caller gets the task as it is, and can ask for it elsewhere."""
+        async for batch in tail(self.log, accepted.session_id, Position(accepted.seq), leaves=True):
             for row in batch.rows:
                 if row.type == SNAPSHOT or ends(row, accepted.task_id):
                     return
 
 
 @contextmanager
-def _a2a_errors() -> Iterator[None]:
+def _a2a_errors(context: ServerCallContext) -> Iterator[None]:
     """Our errors as A2A's, at the border. Callers get what concerns their call; the rest is an incident."""
     try:
         yield
@@ -349,17 +350,16 @@ def _a2a_errors() -> Iterator[None]:
     except UsageError as exc:
         raise InvalidParamsError(exc.message) from exc
     except Unavailable as exc:
-        raise InternalError(_incident("The agent is not available now. Try again later", exc)) from exc
-    except SwitchboardError as exc:
-        raise InternalError(_incident("The agent could not answer", exc)) from exc
+        exc.incident = _incident(exc)
+        raise _refused(context, exc) from exc
     except Exception as exc:
-        raise InternalError(_incident("The agent could not answer", exc)) from exc
+        raise InternalError(f"The agent could not answer (incident {_incident(exc)}).") from exc
 
 
-def _incident(sentence: str, exc: Exception) -> str:
+def _incident(exc: Exception) -> str:
     incident = new_id("inc")
     log_.error("call_failed", incident=incident, exc_info=exc)
-    return f"{sentence} (incident {incident})."
+    return incident
 
 
 def _caller(context: ServerCallContext) -> Caller:

@@ -62,7 +62,8 @@ def a2a_error(exc: SwitchboardError) -> sdk.A2AError:
         case NotFound():
             return sdk.TaskNotFoundError(exc.message)
         case Unavailable():
-            return UnavailableError("The agent is not available now. Try again later.")
+            incident = f" (incident {exc.incident})" if exc.incident else ""
+            return UnavailableError(f"The agent is not available now. Try again later{incident}.")
     return sdk.InternalError("The agent could not answer.")
 
 

@@ -22,8 +22,10 @@ LIMITS = (
     "turn_seconds, stall_seconds, turn_attempts, max_turns, tool_calls, output_bytes, turn_tokens, turn_cost_usd, "
     "session_turns, session_tokens, session_cost_usd, running_turns, caller_sessions"
 )
+HOOKS = "pre_init, post_init, sidecar, post_run"
 PLACEMENTS = ("local", "sandboxed", "docker")
-LISTED = ("env", "tag", "limit", "mount", "volume")  # options that are given more than once
+GIT = {"url": "git", "ref": "git_ref", "depth": "git_depth"}
+LISTED = ("env", "tag", "limit", "mount", "volume", "hook")  # options that are given more than once
 RUNTIME = ("--runtime", "--runtime-type", "runtime")
 
 
@@ -54,6 +56,12 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
             "--egress", metavar="all|none|HOST,...", help="What it reaches from a sandbox or container: see specs/egress.md."
         ),
         click.option("--egress-mode", type=click.Choice(["strict", "audit"]), help="Refuse other hosts, or only log them."),
+        click.option(
+            "--git", metavar="URL", help="A repository to check out into each session's workspace: see specs/hooks.md."
+        ),
+        click.option("--git-ref", metavar="REF", help="Its branch, tag or commit."),
+        click.option("--git-depth", type=int, metavar="N", help="Only so many commits of it."),
+        click.option("--hook", multiple=True, metavar="NAME=CMD", help=f"A command around the runtime. Names: {HOOKS}."),
         click.option("--mount", multiple=True, metavar="SOURCE:TARGET[:rw]", help="A directory of the machine it sees."),
         click.option(
             "--volume", multiple=True, metavar="NAME:TARGET", help="A directory kept for it, which its sessions share."
@@ -247,7 +255,13 @@ def _changes(name: str, file: str | None, options: dict[str, Any], unset: tuple[
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, as fields of an agent."""
-    fields = {name: value for name, value in options.items() if value is not None and name not in LISTED}
+    fields = {name: value for name, value in options.items() if value is not None and name not in (*LISTED, *GIT.values())}
+    if git := {name: options[option] for name, option in GIT.items() if options.get(option) is not None}:
+        if "url" not in git:
+            raise InvalidParams("--git-ref and --git-depth go with --git.", "Give the repository's URL, too: --git URL")
+        fields["git"] = git
+    if options.get("hook"):
+        fields["hooks"] = dict(map(_hook, options["hook"]))
     if "command" in fields:
         fields["command"] = _argv(fields["command"])
     if fields.get("egress", "all") not in ("all", "none"):
@@ -279,6 +293,13 @@ def _variable(given: str) -> tuple[str, str]:
     if not equals and name not in os.environ:
         raise InvalidParams(f"--env {given!r}: the variable is not set here.", f"Write it as: --env {name}=VALUE")
     return name, value if equals else os.environ[name]
+
+
+def _hook(given: str) -> tuple[str, dict[str, str]]:
+    name, _, command = given.partition("=")
+    if not command:
+        raise InvalidParams(f"--hook {given!r} gives no command.", "Write it as: --hook pre_init='make setup'")
+    return name, {"command": command}
 
 
 def _mount(given: str) -> dict[str, Any]:

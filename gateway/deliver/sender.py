@@ -20,7 +20,7 @@ from httpcore2 import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 
 from gateway.clock import now_us
 from gateway.deliver.guard import Guard, Refused, Vetted
-from gateway.dial import first
+from gateway.dial import first, trust
 
 MAX_ANSWER = 64 * 1024  # bytes of an answer that are read; it is not looked at
 GONE, BUSY = 410, (429, 503)
@@ -62,7 +62,7 @@ class PinnedBackend(AsyncNetworkBackend):
 class Sender:
     def __init__(self, guard: Guard, seconds: float, tls: ssl.SSLContext | None = None) -> None:
         self._guard, self._seconds = guard, seconds
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or trust()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
         """Raises Failed unless the receiver answers 2xx, whole and in time."""

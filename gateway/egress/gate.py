@@ -21,6 +21,7 @@ from anyio.abc import SocketListener
 from adapters.events import Event
 from adapters.profile import Profile
 from gateway.deliver.guard import Guard
+from gateway.dial import trust
 from gateway.egress.judge import Judge
 from gateway.egress.model import LOOPBACK, concealed, provider_of
 from gateway.egress.policy import Policy
@@ -54,7 +55,7 @@ class Way:
 @dataclass(frozen=True, slots=True)
 class Gates:
     guard: Guard
-    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)  # towards providers
+    tls: ssl.SSLContext = field(default_factory=trust)  # towards providers
 
     @asynccontextmanager
     async def opened(self, way: Way, tell: Callable[[Sequence[Event]], None], **named: str) -> AsyncIterator[Gate]:

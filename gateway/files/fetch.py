@@ -16,6 +16,7 @@ import httpcore2
 
 from gateway.deliver.guard import Guard, Refused, Vetted
 from gateway.deliver.sender import PinnedBackend
+from gateway.dial import trust
 from gateway.errors import InvalidParams
 
 MAX_REDIRECTS = 5
@@ -36,7 +37,7 @@ class Fetched:
 class Fetcher:
     def __init__(self, guard: Guard, seconds: float, tls: ssl.SSLContext | None = None) -> None:
         self._guard, self._seconds = guard, seconds
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or trust()
         self._at_once = anyio.CapacityLimiter(AT_ONCE)
 
     async def fetch(self, url: str, limit: int, write: Write) -> Fetched:

@@ -42,7 +42,7 @@ AT_ONCE = 8  # calls of one turn; more wait
 SWEEP_SECONDS = 60.0
 MAX_TOLD = 64 * 1024  # characters of an output in the log
 INTERRUPTED = "It is not known whether this call ran, or how far it came: the gateway was interrupted. Look, then decide."
-CANCELLED = "Ended, because it was cancelled."
+CANCELLED = "Ended before it was done: it was cancelled, or the attempt that asked for it is over."
 NO_ENGINE = "The sandbox cannot be used now."
 
 log_ = structlog.get_logger("switchboard.hands")

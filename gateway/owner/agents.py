@@ -76,6 +76,10 @@ def warnings(owner: Owner, agent: AgentRecord, in_flight: int = 0) -> list[str]:
     if keys:
         mend = f"Run: switchboard agent update {agent.name} --env {keys[0]}=..."
         out.append(f"Neither the agent nor the gateway has {' or '.join(keys)}. {mend}")
+    lacking = [name for name in profile.wants if name not in agent.makeup.env]
+    if lacking:
+        mend = f"Run: switchboard agent update {agent.name} --env {lacking[0]}=..."
+        out.append(f"Runtime {profile.name!r} wants {' and '.join(lacking)}, which the agent does not have. {mend}")
     if agent.makeup.placement == "local" and (profile.providers or profile.takes_command):
         out.append(f"{UNSANDBOXED} Run: switchboard agent update {agent.name} --placement sandboxed")
     if not agent.makeup.description:

@@ -23,6 +23,7 @@ from gateway.clock import now_us
 from gateway.errors import SwitchboardError
 from gateway.owner.context import Check, Owner
 from registry import repo
+from registry.makeup import Makeup
 
 VERSION_SECONDS = 20.0
 MAX_OUTPUT = 64 * 1024  # bytes kept of what a program prints
@@ -203,12 +204,17 @@ async def _containers(owner: Owner) -> Check:
     agents = await owner.database.read(repo.listing)
     inside = [agent.name for agent in agents if agent.makeup.placement == "docker"]
     images = {"SWITCHBOARD_AGENT_IMAGE": owner.settings.agent_image}
-    if any(agent.makeup.placement == "docker" and agent.makeup.filtered for agent in agents):
+    if any(agent.makeup.placement == "docker" and _has_sidecar(owner, agent.makeup) for agent in agents):
         images["SWITCHBOARD_SIDECAR_IMAGE"] = owner.settings.sidecar_image
     reason = await anyio.to_thread.run_sync(container.unready, owner.environ, images)
     result = reason or f"the engine answers and has the image; {len(inside)} of {len(agents)} agents run inside"
     fix = "Install a container engine and build the image (make images)."
     return Check("containers", not reason, result, fix, required=bool(inside))
+
+
+def _has_sidecar(owner: Owner, makeup: Makeup) -> bool:
+    profile = owner.profiles.get(makeup.runtime)
+    return makeup.filtered or (profile is not None and bool(profile.image))
 
 
 async def _runtimes(owner: Owner) -> list[Check]:

@@ -7,13 +7,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.auth.owners import OwnerKey
-from gateway.errors import SwitchboardError, TooLarge
+from gateway.errors import SwitchboardError, TooLarge, Unavailable
 from gateway.owner.context import Owner
 from gateway.owner.methods import METHODS
 from gateway.owner.rpc import answer
 from gateway.wire import BadBody, whole_body
 
 NO_STORE = {"Cache-Control": "no-store"}
+AWAY = {**NO_STORE, "Retry-After": "1"}
 
 
 def routes(owner: Owner, key: OwnerKey) -> list[Route]:
@@ -29,7 +30,10 @@ def routes(owner: Owner, key: OwnerKey) -> list[Route]:
         except BadBody as exc:
             return refused(too_large) if exc.status == 413 else Response(status_code=exc.status)
         found = await answer(body, owner, METHODS)
-        return Response(status_code=204) if found is None else JSONResponse(found, headers=NO_STORE)
+        if found is None:
+            return Response(status_code=204)
+        away = isinstance(found, dict) and found.get("error", {}).get("code") == Unavailable("").codes.jsonrpc
+        return JSONResponse(found, 503, AWAY) if away else JSONResponse(found, headers=NO_STORE)
 
     return [Route("/owner", endpoint, methods=["POST"])]
 

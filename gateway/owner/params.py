@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidParams
-from registry.shapes import Extended, Line, McpServer, Mount, Provider, Skill, Volume
+from registry.shapes import Extended, Git, Hook, Line, McpServer, Mount, Provider, Skill, Volume
 
 
 class Params(BaseModel):
@@ -41,6 +41,8 @@ class Changes(Params):
     placement: str | None = None
     egress: str | list[str] | None = None
     egress_mode: str | None = None
+    git: Git | None = None
+    hooks: dict[str, Hook | None] | None = None
     mounts: list[Mount] | None = Field(None, max_length=50)
     volumes: list[Volume] | None = Field(None, max_length=50)
     security_opt: list[Line] | None = Field(None, max_length=20)
@@ -57,6 +59,10 @@ class Changes(Params):
             values["extended"] = values["extended"].model_dump()
         if values.get("provider"):
             values["provider"] = values["provider"].model_dump()
+        if values.get("git"):
+            values["git"] = values["git"].model_dump(exclude_none=True)
+        if values.get("hooks"):
+            values["hooks"] = {name: hook and hook.model_dump() for name, hook in values["hooks"].items()}
         if values.get("mcp_servers"):
             values["mcp_servers"] = [server.model_dump(exclude_unset=True) for server in values["mcp_servers"]]
         return values

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
 import structlog
-from anyio.lowlevel import checkpoint
 
 from adapters.launch.lines import Line
 from adapters.launch.process import Exited, LaunchError
@@ -85,9 +84,7 @@ class Brain:
         self._steers: dict[str, str] = {}
         self._untold = False
         self._open: set[Receipt] = set()
-        self._exited: Exited | None = None  # by itself
         self.gone: Callable[[], None] = lambda: None  # called when it is closed
-        self.acts_no_more: Callable[[], Awaitable[None]] = checkpoint  # ends what is done for it
         self._alive_at = 0.0
         self.room = anyio.Semaphore(AT_ONCE)  # for bodies of requests
         self._last_said = False  # its done is on its way
@@ -127,11 +124,8 @@ class Brain:
         return await self._body.wait()
 
     async def stop(self, *, grace: float = 2.0) -> Exited:
-        """From now on it appends nothing. What is done for it ends, unless it died: its next attempt will ask for that."""
+        """From now on it appends nothing."""
         self.end(TurnEnded("The turn has ended.", "Exit."))
-        died = self._exited is not None and self._exited.code != 0 and not self._last_said
-        if not died:
-            await self.acts_no_more()
         assert self._body is not None
         return await self._body.stop(grace=grace)
 
@@ -155,8 +149,8 @@ class Brain:
                 for line in lines:
                     room = self._printed("stdout", line.data.decode("utf-8", "replace"), room)
                 await self._lines.room()
-            self._exited = await body.wait()
-            if self._exited.code == 0:  # else it stands in the error
+            exited = await body.wait()
+            if exited.code == 0:  # else it stands in the error
                 for text in body.stderr_tail().splitlines():
                     room = self._printed("stderr", text, room)
         except LaunchError as exc:

@@ -37,14 +37,13 @@ Start = Callable[[Brain, str], Awaitable[Body]]  # runs the image, which is know
 
 
 class RuntimeApi:
-    """`more` are routes of others, `end` ends what they do for a turn: both before the first image comes."""
+    """`more` are routes of others, to be set before the first image comes."""
 
     def __init__(self, log: Log, settings: Settings) -> None:
         self._log, self._settings = log, settings
         self._tokens = TurnTokens.load(settings.turns_key_file)
         self.faces = Faces(log, self._tokens, settings.max_body_bytes)
         self.more: Sequence[BaseRoute] = ()
-        self.end: Callable[[str], Awaitable[None]] = _nothing
         # For whoever watches images: what stands before the application, and what a brain takes for its container.
         self.front: Callable[[ASGIApp], ASGIApp] = lambda app: app
         self.embody: Callable[[Brain, Any], Body] = lambda _brain, body: body
@@ -95,7 +94,6 @@ class RuntimeApi:
             earlier.end(superseded())
         self.faces.brains[work.turn.id] = brain
         brain.gone = lambda: self._gone(brain)
-        brain.acts_no_more = lambda: self.end(work.turn.id)
         try:
             body = await start(brain, self._tokens.token(brain.holder))
         except BaseException:
@@ -121,10 +119,6 @@ async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
             one.close()
         for connection in list(server.server_state.connections):
             connection.shutdown()
-
-
-async def _nothing(turn_id: str) -> None:
-    """Nobody does anything for it."""
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import structlog
@@ -36,6 +36,7 @@ from gateway.log.store import Log, entries, merged
 from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
 from gateway.turns import disk, leases, queue, resume
+from gateway.turns.hooks import Hooks, SetupFailed
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
@@ -50,6 +51,7 @@ from gateway.turns.warm import Resting, let_go
 RETRY_SECONDS = 0.2
 ENGINE_PAUSE = 0.5  # seconds
 PROCESS = "@process"  # in a session's `native`: the tag of the process that may be kept for its next turn
+T = TypeVar("T")
 
 log_ = structlog.get_logger("switchboard.turn")
 
@@ -98,6 +100,8 @@ class Runner:
         self._output_at = time.monotonic()
         self._stamp = _Stamp(self.place, self.native)
         self._outbox = Outbox(self.place, store, settings)
+        self._hooks = Hooks(spec, self.place, self._pending.add, self._spawn, settings.stop_seconds)
+        self._preparing = anyio.CancelScope()
 
     async def run(self) -> bool:
         """Run the turn to its end: when this returns its `done` is in the log and its process is gone.
@@ -112,6 +116,7 @@ class Runner:
             await self._part()
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
+            await self.act_no_more()
             await self._store(self._release)
         self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
         return goes_on
@@ -144,6 +149,7 @@ class Runner:
                 self._stdin.add(self.dialogue.interrupt())
                 self.dialogue.interrupted = True
                 patience = self.settings.stop_seconds
+        self._preparing.cancel()
         self._conversation.deadline = anyio.current_time() + patience
 
     def steer(self, id: str, text: str) -> None:
@@ -169,6 +175,11 @@ class Runner:
             exited = await self.process.stop(grace=self.settings.stop_seconds)
             await self.process.aclose()
         return exited
+
+    async def act_no_more(self) -> None:
+        """End what is done for the turn elsewhere, now that it is over; a next attempt would ask for it again."""
+        with anyio.CancelScope(shield=True):
+            await self.starter.acts_no_more(self.turn.id)
 
     async def _part(self) -> None:
         """Keep the process for the session's next turn, or let it go and be sure that it is gone."""
@@ -209,6 +220,8 @@ class Runner:
             group.start_soon(self._commit)
             try:
                 last = await self._play()
+                if self.process is not None and not self._may_go_on(last):
+                    await self._hooks.after()
             finally:
                 self._pending.close()
         return last
@@ -231,14 +244,18 @@ class Runner:
         try:
             env = self.gate.env if self.gate else variables(self.spec, self.profile)
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
+            self._hooks.env = env
+            with self._preparing:
+                if self._hooks.has_setup:
+                    await self._patiently(self._hooks.prepare)
             self._two_way = launch.keep_stdin
             kept = await self.starter.warm.take(self.turn.session_id, self.journal)
             if kept is not None:
                 self.process, self.dialogue = kept.process, kept.dialogue
                 self._pending.add([ev.notice("warm", "The process of the turn before was kept and goes on.")])
             elif self.cause == "exited":
-                self.process = await self._start_patiently(launch)
-        except (LaunchError, OSError) as exc:
+                self.process = await self._patiently(lambda: self._start(launch))
+        except (LaunchError, OSError, SetupFailed) as exc:
             return self._not_started(exc) if self.cause == "exited" else await self._stopped([])
         last: list[Event] = []
         if self.process is not None:
@@ -246,6 +263,7 @@ class Runner:
                 group.start_soon(self._watch)
                 group.start_soon(self._watch_disk)
                 group.start_soon(self._write, self.process)
+                group.start_soon(self._hooks.beside)
                 with self._conversation:
                     last = await self._converse(self.process, launch.keep_stdin)
                 group.cancel_scope.cancel()
@@ -253,14 +271,18 @@ class Runner:
             return last
         return await self._stopped(last)
 
-    async def _start_patiently(self, launch: Launch) -> Started:
+    async def _spawn(self, part: str, launch: Launch) -> Started:
+        socket = self.gate.socket if self.gate else None
+        return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket, part)
+
+    async def _patiently(self, start: Callable[[], Awaitable[T]]) -> T:
         """Where the container engine does not answer, such as one that is restarted, wait for it."""
         give_up, left = time.monotonic() + self.settings.engine_seconds, self.turn.attempt > 1
         while True:
             try:
                 if left and self.spec.placement == "docker":
                     await self.starter.clear(self.turn.id)
-                return await self._start(launch)
+                return await start()
             except EngineGone as exc:
                 if time.monotonic() > give_up or self._asked_to_stop.is_set():
                     raise
@@ -272,7 +294,7 @@ class Runner:
     async def _start(self, launch: Launch) -> Started:
         socket = self.gate.socket if self.gate else None
         if not launch.image:
-            return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket)
+            return await self._spawn("", launch)
         deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds)
         work = Work(self.turn, self.spec, self.place, deadline, provider=model_of(self.spec, self.profile)[0])
         return await self.starter.think(launch, work, self.profile, socket)
@@ -280,6 +302,8 @@ class Runner:
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
         exited = await self.stop()
+        if self.cause != "exited":
+            await self.act_no_more()
         if self.dialogue.turn is not self.told:
             self.dialogue.start(self.told)
         if exited and exited.out_of_memory and self.cause == "exited":
@@ -343,9 +367,11 @@ class Runner:
                 await process.write(line)
         await process.close_stdin()
 
-    def _not_started(self, exc: LaunchError | OSError) -> list[Event]:
+    def _not_started(self, exc: LaunchError | OSError | SetupFailed) -> list[Event]:
         self.dialogue.start(self.told)
-        category: ev.ErrorCategory = "runtime_missing" if exc.errno == errno.ENOENT else "startup_crash"
+        category: ev.ErrorCategory = "setup_failed"
+        if not isinstance(exc, SetupFailed):
+            category = "runtime_missing" if exc.errno == errno.ENOENT else "startup_crash"
         return self.dialogue.end("failed", Failure(category, str(exc)))
 
     # -- the watchdog

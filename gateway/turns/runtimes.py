@@ -32,5 +32,6 @@ def of_image(found: images.Version) -> Profile:
         providers=found.image.providers,
         steer="steer" in can,
         mcp="mcp" in can,
+        wants=found.image.env_names,
         title=f"{found.name}, version {found.version}",
     )

@@ -7,7 +7,7 @@ to nobody: whatever a dead gateway left is removed when the next one starts, and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from errno import EPERM
@@ -52,6 +52,7 @@ class Starter:
 
     def __init__(self, database: Database, settings: Settings, worker: str, api: RuntimeApi) -> None:
         self._api = api
+        self.acts_no_more: Callable[[str], Awaitable[None]] = _acts_nothing  # ends what is done for a turn that is over
         self.warden = Warden()
         self.warm = Warm(settings.warm_seconds, settings.warm_processes, settings.stop_seconds)
         self._containers = Engine(os.environ)
@@ -66,8 +67,13 @@ class Starter:
         await self.warden.aclose()
         self._containers.close()
 
-    async def spawn(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None) -> Started:
-        """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError."""
+    async def spawn(
+        self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None, part: str = ""
+    ) -> Started:
+        """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError.
+
+        `part` names what is no runtime, and ends apart from it.
+        """
         if spec.placement == "docker":
             return await self._contained(launch, place, spec, turn, egress)
         env = child_env(str(place.home), launch.env)
@@ -80,7 +86,7 @@ class Starter:
             return _sandboxed(launch, place, env["PATH"], given, egress)
 
         argv = await anyio.to_thread.run_sync(prepare)
-        return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=turn)
+        return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=f"{turn}.{part}" if part else turn)
 
     async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
         """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
@@ -168,6 +174,10 @@ class Starter:
                     log_.warning("container_removed", container=one.id[:12], turn=one.turn)
         except (LaunchError, SwitchboardError) as exc:
             log_.debug("containers_not_swept", error=str(exc))
+
+
+async def _acts_nothing(turn_id: str) -> None:
+    """Nobody acts for it."""
 
 
 def _furnish(place: Place, launch: Launch) -> None:

@@ -23,9 +23,9 @@ from adapters.events import ErrorCategory
 from adapters.launch.process import kill_leftovers
 from adapters.profile import Profile
 from gateway.clock import new_id
-from gateway.db.jobs import Operation
+from gateway.db.jobs import Operation, T
 from gateway.egress.gate import Gates
-from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError
+from gateway.errors import Fenced, RuntimeUnavailable, SwitchboardError, Unavailable
 from gateway.files.store import Store
 from gateway.hands.service import Hands
 from gateway.log.store import Log
@@ -81,7 +81,8 @@ class Worker:
         self.runtime_api = RuntimeApi(log, settings)
         self.starter = Starter(log.database, settings, self.name, self.runtime_api)
         self.hands = Hands(self.starter.engine, log.database, settings)
-        self.runtime_api.more, self.runtime_api.end = routes(self.hands, settings.max_body_bytes), self.hands.end
+        self.runtime_api.more = routes(self.hands, settings.max_body_bytes)
+        self.starter.acts_no_more = self.hands.end
         journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
         self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
@@ -325,24 +326,22 @@ class Worker:
                 await self._part(held)
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await self.hands.end(turn.id)
             del self._held[turn.id]
             held.finished.set()
             self._work.set()
 
     async def _attempts(self, held: _Held) -> None:
         """Run a turn until it has ended, if need be in several attempts."""
-        held.runner = await self._runner(held.turn)
+        held.runner = await self._patiently(lambda: self._runner(held.turn))
         self._asked.set()
         while await held.runner.run():
-            died = held.turn = held.runner.turn
-            await held.runner.rest(resume.pause(died.attempt, self.settings.turn_backoff_seconds))
-            held.turn, held.runner = await self._again(died), None
-            if await self._asked_to_stop(held.turn):
+            held.turn = held.runner.turn
+            await held.runner.rest(resume.pause(held.turn.attempt, self.settings.turn_backoff_seconds))
+            held.turn, held.runner = await self._patiently(lambda: self._again(held.turn)), None
+            if await self._patiently(lambda: self._asked_to_stop(held.turn)):
                 await self._abandon(held.turn, "")
                 break
-            held.runner = await self._runner(held.turn)
+            held.runner = await self._patiently(lambda: self._runner(held.turn))
             self._asked.set()
 
     async def _again(self, died: Claimed) -> Claimed:
@@ -351,6 +350,18 @@ class Worker:
 
     async def _asked_to_stop(self, turn: Claimed) -> bool:
         return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))
+
+    async def _patiently(self, do: Callable[[], Awaitable[T]]) -> T:
+        """A database that is away for a while costs a turn nothing; when the lease is lost meanwhile this is cancelled."""
+        give_up = time.monotonic() + 2 * self.settings.lease_seconds
+        while True:
+            try:
+                return await do()
+            except Unavailable as exc:
+                if time.monotonic() > give_up:
+                    raise
+                log_.error("turn_waits", error=exc.message)
+                await anyio.sleep(RETRY_SECONDS)
 
     async def _runner(self, turn: Claimed) -> Runner:
         def load(conn: Connection) -> tuple[AgentSpec, Profile | None, Claimed, Asked]:
@@ -375,6 +386,7 @@ class Worker:
     async def _break_off(self, held: _Held, why: str) -> None:
         if held.runner is not None:
             await held.runner.stop()
+            await held.runner.act_no_more()
         await self._abandon(held.turn, why)
 
     async def _part(self, held: _Held) -> None:

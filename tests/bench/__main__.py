@@ -1,10 +1,13 @@
-"""`python -m tests.bench [sqlite] [postgresql]`: what a gateway does here, as a table and as JSON. It asserts no times.
+"""`python -m tests.bench [--quick] [sqlite] [postgresql]`: what a gateway does here, as a table and as JSON.
+
+It asserts no times. With `--quick` everything is done a few times only: whether it can be measured, not what it measures.
 
 Its `claude` is a fake. Trust ratios more than figures: the client, the gateway and the runtimes share the machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -12,37 +15,64 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from tests.bench import measures
+from tests.bench import engine, measures
 from tests.bench.fanout import fanout
 from tests.bench.stage import make_agents, stage
+from tests.crash.takeovers import LEASE
 from tests.postgres import postgres_server
 from tests.support import Json
 
 
-async def run(folder: Path, database: Callable[[], str]) -> Json:
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    sessions: tuple[tuple[int, int], ...] = ((1, 60), (8, 200), (32, 200))  # (at once, how many)
+    lengths: tuple[int, ...] = measures.LENGTHS
+    appended: tuple[int, ...] = measures.APPENDED
+    deltas: int = 5000
+    calls: int = 40
+    more: int = 200  # sessions, for the memory
+    idle: int = 10_000
+    acks: int = 500
+    takeovers: int = 10
+    pieces: int = 100
+    readers: int = 1000
+
+
+QUICK = Size(((1, 5), (8, 16)), (1_000,), (2_000, 10_000), 500, 5, 20, 50, 20, 1, 20, 50)
+
+
+async def run(folder: Path, database: Callable[[], str], size: Size) -> Json:
     """`database` makes a new one and tells its URL."""
     found: Json = {"cpus": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
     with stage(folder, database()) as on:
         await make_agents(on)
-        found["throughput"] = await measures.throughput(on)
-        found["latency"] = await measures.latency(on)
-        found["sessions"] = [
-            await asyncio.to_thread(measures.sessions, on, at_once, count) for at_once, count in ((1, 60), (8, 200), (32, 200))
-        ]
-        found["memory_mb"] = await memory(on)
-        found["long_sessions"] = [await measures.long_session(on, length) for length in measures.LENGTHS]
-    found["append_cpu_us"] = await measures.append_cost(database())
-    found["fanout"] = [await asyncio.to_thread(fanout, folder, database(), over) for over in ("a2a", "sessions")]
+        found["throughput"] = await measures.throughput(on, size.deltas)
+        found["latency"] = await measures.latency(on, size.calls)
+        found["sessions"] = [await asyncio.to_thread(measures.sessions, on, at_once, count) for at_once, count in size.sessions]
+        found["acknowledged_ms"] = await engine.acknowledgements(on, size.acks)
+        found["memory_mb"] = await memory(on, size.more)
+        found["idle"] = await engine.idle(on, size.idle, size.more)
+        found["long_sessions"] = [await measures.long_session(on, length) for length in size.lengths]
+    found["append"] = await measures.append_cost(database(), size.appended)
+    found["late_ms"] = {
+        name: await engine.lateness(folder, database(), hints, size.pieces)
+        for name, hints in (("hints", True), ("polls", False))
+    }
+    found["taken_over_s"] = await asyncio.to_thread(engine.takeovers, folder, database(), size.takeovers)
+    found["fanout"] = [await asyncio.to_thread(fanout, folder, database(), over, size.readers) for over in ("a2a", "sessions")]
     return found | {"load_after": round(os.getloadavg()[0], 2)}
 
 
-async def memory(on: measures.Stage) -> Json:
-    """Resident memory before and after 200 sessions more."""
+async def memory(on: measures.Stage, count: int) -> Json:
+    """Resident memory before and after some sessions more."""
     before = on.server.memory_info().rss
-    await asyncio.to_thread(measures.sessions, on, 8, 200)
+    await asyncio.to_thread(measures.sessions, on, 8, count)
     after = on.server.memory_info().rss
     return {"before": round(before / 1e6, 1), "after": round(after / 1e6, 1)}
 
@@ -55,14 +85,27 @@ def show(found: Json) -> None:
     for row in many:
         more = f"{row['server_cpu_ms']} ms CPU each ({row['with_warden_cpu_ms']} with the warden), p50 {row['total_ms_p50']} ms"
         line(f"sessions/s, {row['at_once']} at once", row["sessions_per_s"], more)
-    line("memory over 200 sessions, MB", found["memory_mb"]["after"], f"before {found['memory_mb']['before']}")
+    acks, idle = found["acknowledged_ms"], found["idle"]
+    line(f"acknowledged under a load of {acks['load']}, ms", acks["p50"], f"p99 {acks['p99']}, max {acks['max']}")
+    line("memory over some sessions, MB", found["memory_mb"]["after"], f"before {found['memory_mb']['before']}")
+    more = f"bytes each; {idle['before_mb']} MB before, {idle['after_mb']} after; {idle['processes_held']} processes held"
+    line(f"{idle['sessions']} idle sessions", idle["bytes_each"], more)
     for row in found["long_sessions"]:
         of_long = f"of a task that long {row['get_task_that_long_ms']}, again {row['and_again_ms']}"
         more = f"{row['turn_cpu_ms']} ms CPU; GetTask {row['get_task_ms_p50']}, {of_long}"
         line(f"turn in a session of {row['events']} events, ms", row["turn_ms_p50"], more)
-    costs = list(found["append_cpu_us"].values())
-    for length, cost in found["append_cpu_us"].items():
-        line(f"append at {length} events, us CPU", cost, f"ratio {cost / costs[0]:.2f}")
+    costs = list(found["append"].values())
+    for length, cost in found["append"].items():
+        ratios = (
+            f"ratio {cost['cpu_us'] / costs[0]['cpu_us']:.2f}; in all {cost['us']}, ratio {cost['us'] / costs[0]['us']:.2f}"
+        )
+        line(f"append at {length} events, us CPU", cost["cpu_us"], ratios)
+    for name, late in found["late_ms"].items():
+        line(f"events at another gateway, by {name}, ms late", late["p50"], f"p99 {late['p99']}, max {late['max']}")
+    for name, took in found["taken_over_s"].items():
+        line(
+            f"taken over after a {name}, s", took["p50"], f"max {took['max']}" + (f", lease {LEASE}" if name == "stop" else "")
+        )
     for wide in found["fanout"]:
         more = f"{wide['cpu_us_per_delivery']} us CPU each, {wide['events_per_s']} events/s, over {wide['over']}"
         line(f"deliveries/s, {wide['readers']} readers of one session", wide["deliveries_per_s"], more)
@@ -75,12 +118,16 @@ def line(name: str, value: object, more: str) -> None:
 
 
 def main() -> int:
-    for kind in sys.argv[1:] or ["sqlite", "postgresql"]:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("databases", nargs="*", metavar="DATABASE", help="sqlite, postgresql; default: both")
+    parser.add_argument("--quick", action="store_true", help="do everything a few times only")
+    asked = parser.parse_args()
+    for kind in asked.databases or ["sqlite", "postgresql"]:
         with tempfile.TemporaryDirectory(prefix="switchboard-bench-") as folder, databases(kind, Path(folder)) as database:
-            found = asyncio.run(run(Path(folder), database))
+            found = asyncio.run(run(Path(folder), database, QUICK if asked.quick else Size()))
         print(f"\n== {kind}")
         show(found)
-        print(json.dumps(found))
+        print(json.dumps(found), flush=True)
     return 0
 
 

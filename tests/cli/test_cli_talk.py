@@ -231,6 +231,15 @@ def test_a_task_that_ended_meanwhile_is_read_whole_and_shown_from_where_the_text
     assert capsys.readouterr().out == ANSWER
 
 
+def test_text_that_begins_anew_stands_for_what_was_said_before(capsys: pytest.CaptureFixture[str]) -> None:
+    """[RESUME-4] A terminal cannot take back what it shows: the answer begins on a line of its own."""
+    shown = Answer(Output())
+    for text, append in (("one ", False), ("two ", True), ("a ", False), ("b", True), ("a b", False)):
+        shown.take({"artifactUpdate": {"artifact": {"artifactId": "1", "parts": [{"text": text}]}, "append": append}})
+    assert shown.text == "a b"
+    assert capsys.readouterr().out == "one two \na b"
+
+
 def test_a_task_that_is_gone_after_a_break_is_an_error(gateway: Fake) -> None:
     gateway.frames = answer()[:3]
     gone = (404, {"error": {"code": -32001, "message": "Task 'tsk_1' was not found."}})

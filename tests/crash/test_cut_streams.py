@@ -1,19 +1,20 @@
 """A stream cut at any byte and resumed by Last-Event-ID, with restarts in between, equals the uncut one. [A2A-21]
 
-Over JSON-RPC and HTTP+JSON, in 1.0 and 0.3. SWITCHBOARD_CUT_SEED plays a printed seed again.
+Over JSON-RPC and HTTP+JSON, in 1.0 and 0.3. SWITCHBOARD_CRASH_SEED plays a printed seed again.
 """
 
 from __future__ import annotations
 
-import os
-import random
 from pathlib import Path
 
 import anyio
 import pytest
 
-from tests.crash.cutting import LEGS, Cutting, Leg, frames, last_id, results, told, whole
-from tests.support import gateway_process, serving
+from tests.crash.cuts import cut_streams, ended
+from tests.crash.cutting import LEGS, Cutting, Leg, frames, last_id, told, whole
+from tests.crash.found import Found
+from tests.crash.seeds import seeded
+from tests.support import Born, serving
 
 PROMPTS = ["Grüße an 世界 \U0001f600 \u2028 e\u0301 \x85", "N=3 ASK", "N=4 TOOLFAIL", "N=6 CRASH"]
 LONG = "N=400 D=3000"
@@ -21,17 +22,11 @@ LONG = "N=400 D=3000"
 on_every_leg = pytest.mark.parametrize("leg", LEGS, ids=str)
 
 
-def seeded() -> random.Random:
-    seed = os.environ.get("SWITCHBOARD_CUT_SEED") or str(random.randrange(10**9))
-    print(f"SWITCHBOARD_CUT_SEED={seed}")
-    return random.Random(seed)
-
-
 @on_every_leg
 async def test_after_a_restart_every_byte_is_a_place_to_go_on_from(tmp_path: Path, leg: Leg) -> None:
     """The rest of the stream depends on the last id alone, so it is fetched once for each, and tried for every byte."""
     uncut: dict[str, Cutting] = {}
-    async with serving(tmp_path) as gateway:
+    async with serving(tmp_path, turn_attempts=2) as gateway:
         with anyio.fail_after(30):
             for prompt in PROMPTS:
                 uncut[prompt] = Cutting(gateway, leg)
@@ -66,37 +61,6 @@ async def test_a_stream_that_is_cut_at_random_bytes_while_it_runs_is_the_uncut_o
     assert told(cut.held) == told(uncut.held)
 
 
-async def test_streams_cut_by_kills_of_the_gateway_are_the_uncut_ones(tmp_path: Path) -> None:
-    rng = seeded()
-    with gateway_process(tmp_path) as gateway, anyio.fail_after(110):
-        cuts = [Cutting(gateway.client(), leg) for leg in LEGS]
-        for kills_left in (2, 1, 0):
-            for cut in cuts:
-                await cut.client.http.aclose()
-                cut.client = gateway.client()
-            async with anyio.create_task_group() as group:
-                for cut in cuts:
-                    group.start_soon(go_on, cut, rng.randrange(1_000, 5_000) if kills_left else None)
-            if kills_left:
-                gateway.kill()
-                gateway.start()
-        for cut in cuts:
-            start = frames(cut.held)[0]
-            assert told(start + await cut.after(last_id(start))) == told(cut.held)
-            assert ended(cut.held)
-            await cut.client.http.aclose()
-
-
-async def go_on(cut: Cutting, limit: int | None) -> None:
-    if not cut.task_id:
-        await cut.first(LONG, limit)
-    elif not ended(cut.held):
-        await cut.more(limit)
-
-
-def ended(data: bytes) -> bool:
-    """Whether the last frame tells a state a task rests in."""
-    last = results(data)[-1] if data else {}
-    update = last.get("statusUpdate", last)
-    state = str(update.get("status", {}).get("state", "")).removeprefix("TASK_STATE_").lower()
-    return state in ("completed", "failed", "canceled", "rejected")
+@pytest.mark.usefixtures("database_url")
+async def test_streams_cut_by_kills_of_the_gateway_are_the_uncut_ones(tmp_path: Path, born: Born) -> None:
+    await cut_streams(tmp_path, Found("cut streams", 8), seeded(), {}, born)

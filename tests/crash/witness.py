@@ -14,11 +14,16 @@ from pathlib import Path
 import anyio
 import httpx2
 
+from gateway.turns.resume import GO_ON
 from tests.support import Client, Frame, GatewayProcess, Json, message
 
 AGENT = "crashing"
 FINAL = frozenset({"TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED"})
 TOOL_SAYS = "The command said: rehearsal\n"
+TOOL_FAILED = "The command failed with exit code 7.\n"
+# What a runtime had finished, but could not tell before its gateway died, it takes for a new prompt when it is told to go on.
+_BACK = f"You said: {GO_ON}\n{TOOL_SAYS}"
+SAID_BACK = frozenset(_BACK[:length] for length in range(len(_BACK) + 1))
 _OPENING = re.compile(r"\ATurn \d+\. Before this you said: .*\n")
 
 
@@ -110,17 +115,31 @@ def check_log(events: list[Json]) -> None:
 
 
 def check_task(events: list[Json], task_id: str, prompt: str, replay: list[Frame]) -> None:
-    """A task's part of the log: the text of each attempt, its tools, its one end; and that its stream says the same."""
-    mine = [event for event in events if event["task_id"] == task_id]
+    """A task's part of the log, of one turn; and that its stream says the same."""
+    check_turns([event for event in events if event["task_id"] == task_id], [prompt], replay)
+
+
+def check_turns(mine: list[Json], prompts: list[str], replay: list[Frame]) -> None:
+    """All events of a task, whose turns were asked so; and that its stream says the same."""
     texts = {event["seq"]: event["body"]["text"] for event in mine if event["type"] == "chunk"}
-    spoken = attempts(mine)
-    assert all(full_text(prompt).startswith(text) for text in spoken)
     assert texts == streamed(replay)
-    started = [event["body"]["call_id"] for event in mine if event["type"] == "tool_start"]
-    assert started == [event["body"]["call_id"] for event in mine if event["type"] == "tool_result"]
-    assert [event["type"] for event in mine].count("done") == 1
-    if mine[-1]["body"]["yield_reason"] == "completed":
-        assert spoken[-1] == full_text(prompt)
+    turns = list(dict.fromkeys(event["turn_id"] for event in mine if event["turn_id"]))
+    assert len(turns) == len(prompts)
+    for turn, prompt in zip(turns, prompts, strict=True):
+        check_turn([event for event in mine if event["turn_id"] == turn], prompt)
+
+
+def check_turn(events: list[Json], prompt: str) -> None:
+    """The text of each attempt, the tools, the one end."""
+    spoken = attempts(events)
+    for text in spoken:
+        assert full_text(prompt).startswith(text) or text in SAID_BACK, f"{text[:80]!r} ... {text[-80:]!r} is not of {prompt!r}"
+    started = [event["body"]["call_id"] for event in events if event["type"] == "tool_start"]
+    assert started == [event["body"]["call_id"] for event in events if event["type"] == "tool_result"]
+    assert [event["type"] for event in events].count("done") == 1
+    done = next(event for event in events if event["type"] == "done")
+    if done["body"]["yield_reason"] in ("completed", "needs_input"):
+        assert spoken[-1] == full_text(prompt) or spoken[-1] in SAID_BACK
 
 
 def attempts(events: list[Json]) -> list[str]:
@@ -137,10 +156,14 @@ def attempts(events: list[Json]) -> list[str]:
 
 def full_text(prompt: str) -> str:
     """What the rehearsal says if nobody stops it."""
+    if big := re.search(r"BIG=(\d+)", prompt):
+        return "x" * int(big[1]) + TOOL_SAYS
     count = re.search(r"N=(\d+)", prompt)
     assert count is not None
-    words = "".join(f"word{number} " for number in range(int(count[1])))
-    return words + (TOOL_SAYS if "SLEEPTOOL" in prompt else "")
+    words = [f"word{number} " for number in range(int(count[1]))]
+    if "CRASH" in prompt:
+        words = words[: len(words) // 2]
+    return "".join(words) + (TOOL_SAYS if "SLEEPTOOL" in prompt else TOOL_FAILED if "TOOLFAIL" in prompt else "")
 
 
 def streamed(frames: list[Frame]) -> dict[int, str]:

@@ -161,8 +161,8 @@ async def test_a_call_is_not_run_again_after_its_worker_was_killed(stage: Stage,
     assert "not run again" in (await stage.events(brain, "notice"))[-1]["text"]
 
 
-async def test_a_call_goes_on_while_its_runtime_begins_again(stage: Stage) -> None:
-    """[HAND-4] The next attempt gets the result, though the one that called is over."""
+async def test_a_result_that_comes_when_its_attempt_is_over_is_kept_for_the_next(stage: Stage) -> None:
+    """[HAND-4]"""
     brain = await stage.begin()
     command = f"touch up; until [ -e go ]; do sleep 0.05; done; {GROWS}"
     results: list[Result] = []

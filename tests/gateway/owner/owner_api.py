@@ -67,7 +67,7 @@ class Api:
 
     async def call(self, method: str, **params: Any) -> Any:
         response = await self.post(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
-        assert response.status_code == 200
+        assert response.status_code == 200 or (response.status_code == 503 and response.headers["retry-after"] == "1")
         answer = response.json()
         if "error" in answer:
             assert set(answer["error"]["data"]) == {"code", "message", "hint"}

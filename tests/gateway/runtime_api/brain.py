@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -68,6 +69,17 @@ def main() -> int:
             command = {"command": "echo acted >> acts.txt; mkdir -p outbox; cp acts.txt outbox; cat acts.txt"}
             _, answer = call("POST", "sandbox/call", {"call_id": "act", "tool": "bash", "input": command})
             post(chunk("acted", answer["output"]))
+        elif word == "SLOW":
+            command = {"command": "sleep 2; echo slow >> slow.txt; cat slow.txt"}
+            body = {"call_id": "slow", "tool": "bash", "input": command}
+            if turn["attempt"] == 1:  # dies while it runs
+                threading.Thread(target=call, args=("POST", "sandbox/call", body), daemon=True).start()
+                while not any(
+                    "slow" in json.dumps(told) for told in call("GET", f"events?after={turn['read_cursor']}")[1]["events"]
+                ):
+                    time.sleep(0.05)
+                os._exit(3)
+            post(chunk("slow", call("POST", "sandbox/call", body)[1]["output"]))
         elif (word == "STUCK" and turn["attempt"] == 1) or word == "HANG":
             time.sleep(600)
         elif word == "WAIT":

@@ -128,7 +128,7 @@ async def thinking(
         monkeypatch.setattr(Starter, "think", think)
         settings = {"stop_seconds": 0.5, **more}
         async with serving(data_dir, **settings) as client:
-            image = Image("mine:1", "sha256:1", ("openai",), ("steer", "mcp"))
+            image = Image("mine:1", "sha256:1", ("openai",), ("steer", "mcp"), ("GITHUB_TOKEN",))
             await client.database.write(lambda conn: push(conn, "mine", image, 1))
             await client.owner("agent.create", name="thinker", runtime="mine", description="It thinks.")
             yield client

@@ -147,6 +147,14 @@ async def test_a_crash_begins_again_in_the_same_journal(tmp_path: Path, client: 
 
 
 @pytest.mark.usefixtures("hands")
+async def test_what_an_image_began_in_its_sandbox_goes_on_when_it_dies(tmp_path: Path, brain: str) -> None:
+    """[RUN-4]"""
+    async with thinking(tmp_path, brain, agent_image=needs.an_engine(), turn_backoff_seconds=0.1) as gateway:
+        task = await gateway.send("thinker", "SLOW")
+    assert text_of(task) == "attempt 1 slow\n"
+
+
+@pytest.mark.usefixtures("hands")
 async def test_a_killed_gateway_goes_on_with_the_image(tmp_path: Path, client: DockerClient, brain: str) -> None:
     """What was appended stays, what was done is not done again, and nothing is left. [RUN-4]"""
     env = {"SWITCHBOARD_AGENT_IMAGE": needs.an_engine(), "SWITCHBOARD_TURN_BACKOFF_SECONDS": "0.1"}

@@ -351,6 +351,9 @@ async def test_an_agent_on_an_image_is_checked_like_any_other(tmp_path: Path, mo
         ]
         await gateway.owner("agent.update", name="thinker", changes={"egress": ["example.com"]})
         changed = await gateway.owner("agent.update", name="thinker", changes={"prompt": "Be brief."})
+        content = await gateway.owner("agent.update", name="thinker", changes={"env": {"GITHUB_TOKEN": "hush"}})
     assert (shown["values"]["placement"]["value"], shown["values"]["egress"]["value"]) == ("docker", "none")
     assert [error["code"] for error in refused] == ["invalid_params", "model_mismatch", "not_found"]
     assert changed["changed"] == {"prompt": {"old": "", "new": "Be brief."}}
+    assert any("wants GITHUB_TOKEN" in warning for warning in changed["warnings"])
+    assert not any("GITHUB_TOKEN" in warning for warning in content["warnings"])

@@ -4,6 +4,7 @@ The prompt is a JSON list. A string is printed as it is, an object as JSON, and 
 ["wait", "name"] until a file of that name is in the workspace, ["touch", "name"] makes it, ["exit", 3], ["kill"] itself,
 ["sleep"] for ever, deaf to everything,
 ["take"] the next message that comes meanwhile, saying so and what it was, ["hear"] it without saying that it was taken,
+["asked"] tells what it was asked behind its list,
 ["once", [...]] acts that are done in the session's first attempt only,
 ["where"] tells in text, a tool's input and its output where the parrot finds itself. Told to go on it does it all again.
 """
@@ -47,16 +48,18 @@ def main() -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if message["type"] == "turn":
+            Path("asked").write_text(message["prompt"], "utf-8")
             for said in acts_of(message["prompt"]):
                 perform(said)
 
 
 def acts_of(prompt: str) -> list[Any]:
+    """The list a prompt begins with; messages that joined it follow."""
     kept = Path.home() / "prompt"
     if "Go on where you stopped" in prompt:
         prompt = kept.read_text("utf-8")
     kept.write_text(prompt, "utf-8")
-    acts: list[Any] = json.loads(prompt)
+    acts: list[Any] = json.JSONDecoder().raw_decode(prompt)[0]
     return acts
 
 
@@ -72,6 +75,8 @@ def perform(said: Any) -> None:
                 Path("once").touch()
                 for act in acts:
                     perform(act)
+        case ["asked"]:
+            perform({"type": "chunk", "text": Path("asked").read_text("utf-8").rpartition("]")[2]})
         case ["take"]:
             message = json.loads(sys.stdin.readline())
             perform({"type": "steered", "id": message["id"]})

@@ -61,7 +61,7 @@ async def test_the_copy_of_a_turn_that_began_again_is_that_of_its_last_attempt(t
     """[JRNL-1] [RESUME-1]"""
     async with machine(tmp_path, "a", database_url, turn_backoff_seconds=0.01) as a:
         with anyio.fail_after(30):
-            async with calling(a.client, "N=1 SLEEPTOOL=1") as call:
+            async with calling(a.client, "N=1 SLEEPTOOL=3") as call:
                 await call.until(uses_tool)
                 session = call.task["contextId"]
                 for process in processes_of({event["turn_id"] for event in await a.client.events(session)}):
@@ -69,7 +69,7 @@ async def test_the_copy_of_a_turn_that_began_again_is_that_of_its_last_attempt(t
     async with machine(tmp_path, "b", database_url) as b:
         second = await b.send("N=1 two", contextId=session)
     assert call.states[-1] == "COMPLETED"
-    assert text_of(second).startswith("Turn 2. Before this you said: N=1 SLEEPTOOL=1")
+    assert text_of(second).startswith("Turn 2. Before this you said: N=1 SLEEPTOOL=3")
 
 
 async def test_another_machine_goes_on_with_a_copy_among_objects(tmp_path: Path, database_url: str) -> None:

@@ -242,7 +242,7 @@ async def test_a_full_disk_refuses_calls_fails_turns_and_is_got_over(small_disk:
             broken = await gateway.send("hello", "BIG=3000000")
             listed = await gateway.rpc("hello", "ListTasks", {})
     assert error_of(broken)["category"] == "runtime_crash"
-    assert refused["error"]["code"] == -32603
+    assert refused["error"]["code"] == -32014
     assert refused["error"]["message"].startswith("The agent is not available now. Try again later (incident inc_")
     assert state_of(after) == "COMPLETED"
     assert listed["result"]["totalSize"] == 2

@@ -83,7 +83,7 @@ async def test_a_full_queue_refuses_and_keeps_nothing(tmp_path: Path) -> None:
                 await cancel(gateway, call.task["id"])
                 states = [state_of(await ended(gateway, task["id"])) for task in waiting]
             after = await gateway.send("hello", "N=1")
-    assert refused["error"]["code"] == -32603
+    assert refused["error"]["code"] == -32014
     assert refused["error"]["message"].startswith("The agent is not available now. Try again later (incident inc_")
     assert listed["result"]["totalSize"] == 3
     assert states == ["COMPLETED"] * 2

@@ -34,6 +34,7 @@ SOON = {"turn_backoff_seconds": 0.01}
 LATE = {"turn_backoff_seconds": 60}
 TOOL = {"type": "tool_start", "call_id": "1", "tool": "shell", "input": {"command": "true"}}
 DIES = ["exit", 3]
+NEVER = ["wait", "never"]
 
 
 async def kill_runtime(gateway: Client, call: Call) -> None:
@@ -69,19 +70,21 @@ async def test_a_runtime_that_dies_in_a_tool_goes_on_and_is_not_given_its_prompt
     """[RESUME-1] [RESUME-2]"""
     async with serving(tmp_path, RUNTIMES, **SOON) as gateway:
         with anyio.fail_after(30):
-            async with calling(gateway, "N=3 SLEEPTOOL=1") as call:
+            await make_agent(gateway, "parrot", "parrot")
+            prompt = say({"type": "session", "id": "s"}, chunk("one "), TOOL, ["once", [NEVER]], ["asked"], DONE)
+            async with calling(gateway, prompt, agent="parrot") as call:
                 await call.until(uses_tool)
                 await kill_runtime(gateway, call)
                 await call.ended.wait()
-            task = await gateway.get("hello", call.task["id"])
+            task = await gateway.get("parrot", call.task["id"])
             events = await gateway.events(call.task["contextId"])
-            await streams_after_every_id(gateway, "hello", call.frames)
+            await streams_after_every_id(gateway, "parrot", call.frames)
     assert state_of(task) == "COMPLETED"
     assert begun(events) == [{"attempt": 1}, {"attempt": 2}]
-    assert [event["body"]["is_error"] for event in of_type(events, "tool_result")] == [True, False]
+    assert [event["body"]["is_error"] for event in of_type(events, "tool_result")] == [True, True]
     assert [event["body"]["text"] for event in of_type(events, "system")] == [GOES_ON]
     assert len(of_type(events, "done")) == 1
-    assert call.text == "word0 word1 word2 word0 word1 word2 The command said: rehearsal\n"
+    assert call.text == "one one The work was interrupted. Go on where you stopped."
     assert text_of(task) == call.text
 
 
@@ -282,15 +285,19 @@ async def test_a_message_a_dead_attempt_had_taken_is_part_of_the_prompt_that_is_
     """[STEER-2] [RESUME-1] It is not given beside it once more."""
     async with serving(tmp_path, RUNTIMES, **SOON) as gateway:
         with anyio.fail_after(20):
-            async with calling(gateway, "N=400 D=5000") as call:
+            await make_agent(gateway, "parrot", "parrot")
+            prompt = say(chunk("one "), ["once", [["take"], NEVER]], ["asked"], DONE)
+            async with calling(gateway, prompt, agent="parrot") as call:
                 await call.until(speaks)
-                await gateway.send("hello", "word", taskId=call.task["id"], configuration=AT_ONCE)
-                await call.until(lambda call: "You added: word" in call.text)
+                await gateway.send("parrot", "two", taskId=call.task["id"], configuration=AT_ONCE)
+                await call.until(lambda call: call.text == "one two")
                 await kill_runtime(gateway, call)
                 await call.ended.wait()
             events = await gateway.events(call.task["contextId"])
-    assert call.text == "".join(f"word{number} " for number in range(400))
-    assert (len(of_type(events, "steered")), attempts(events)) == (1, [1, 2])
+    assert call.text.split() == ["one", "two"]
+    assert begun(events) == [{"attempt": 1}, {"attempt": 2, "anew": True}]
+    assert [event["body"]["kind"] for event in of_type(events, "notice")].count("given") == 1
+    assert len(of_type(events, "steered")) == 1
 
 
 async def test_a_turn_goes_on_after_the_gateway_was_stopped_and_its_journal_lost(tmp_path: Path) -> None:
@@ -299,7 +306,7 @@ async def test_a_turn_goes_on_after_the_gateway_was_stopped_and_its_journal_lost
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
                 call = Call()
-                group.start_soon(call.run, gateway.stream("hello", "N=3 SLEEPTOOL=1"))
+                group.start_soon(call.run, gateway.stream("hello", "N=3 SLEEPTOOL=3"))
                 await call.until(uses_tool)
                 group.cancel_scope.cancel()
     shutil.rmtree(tmp_path / "sessions")

@@ -44,7 +44,7 @@ async def test_a_turn_that_is_killed_in_its_box_goes_on(tmp_path: Path, placemen
     async with serving(tmp_path, PLAYS, agent_image=image, container_network="none", turn_backoff_seconds=0.01) as gateway:
         with anyio.fail_after(SECONDS):
             await make_agent(gateway, "boxed", "rehearsal", placement=placement)
-            async with calling(gateway, "N=2 SLEEPTOOL=2", agent="boxed") as call:
+            async with calling(gateway, "N=2 SLEEPTOOL=3", agent="boxed") as call:
                 await call.until(uses_tool)
                 await anyio.to_thread.run_sync(kill, await turn_of(gateway, call))
                 await call.ended.wait()

@@ -1,0 +1,95 @@
+"""A git repository of three commits, served over HTTP as real servers do, by git's own CGI program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+_WHO = {
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+}
+
+
+def git(folder: Path, *argv: str) -> str:
+    env = {**os.environ, **_WHO, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    done = subprocess.run(["git", *argv], cwd=folder, env=env, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def made(folder: Path) -> Path:
+    """`main` has three commits of `count`; the first is tagged `first`; the branch `side/one` has a file more."""
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    for number in (1, 2, 3):
+        (folder / "count").write_text(f"{number}\n")
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", f"commit {number}")
+        if number == 1:
+            git(folder, "tag", "first")
+    git(folder, "checkout", "-q", "-b", "side/one")
+    (folder / "more").write_text("side\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "side")
+    git(folder, "checkout", "-q", "main")
+    git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
+    return folder
+
+
+class _Cgi(BaseHTTPRequestHandler):
+    def __init__(self, root: Path, *more: object) -> None:
+        self._root = root
+        super().__init__(*more)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        length = int(self.headers.get("content-length") or 0)
+        env = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(self._root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "safe.directory",
+            "GIT_CONFIG_VALUE_0": "*",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("content-type") or "",
+            "CONTENT_LENGTH": str(length),
+            "HTTP_CONTENT_ENCODING": self.headers.get("content-encoding") or "",
+            "GIT_PROTOCOL": self.headers.get("git-protocol") or "",
+        }
+        done = subprocess.run(["git", "http-backend"], env=env, input=self.rfile.read(length), capture_output=True, check=False)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
+        self.send_response(int(fields.pop("Status", "200").split()[0]))
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """The origin at which what is below `root` can be fetched."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Cgi, root)) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
