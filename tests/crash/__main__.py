@@ -1,7 +1,7 @@
-"""`python -m tests.crash [PART ...]`: the crash tests in full length, on both databases at once. `make crash` runs all of it.
+"""`python -m tests.crash [PART ...]`: the crash tests in full length, on both databases. `make crash` runs all of it.
 
-Prints its seed, how far it is, and at the end what each part did. Exits with 1 if anything was violated; what the part had on
-its disk is kept then. A seed plays the same calls, kills and cuts again; when exactly they hit depends on the machine.
+Prints its seed, how far it is, and a line DONE for what each part did. Exits with 1 if anything was violated; what the part
+had on its disk is kept then. A seed plays the same calls, kills and cuts again; when exactly they hit depends on the machine.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tests.crash.takeovers import take_over
 from tests.postgres import PostgresServer, postgres_server
 
 DATABASES = ("sqlite", "postgresql")
+SLICES = {"alone": 3, "together": 3}  # which play beside each other
 FULL = 1000  # kills on each database; the rounds of the other parts are for as many
 ROUNDS = {
     "alone": 660,  # of which some kill twice
@@ -86,42 +87,48 @@ _PLAIN: Mapping[str, Callable[..., object]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     asked = _asked(argv)
-    if asked.database == "both":
-        return _both(asked)
-    parts = [part for part in asked.parts if (part != "outages" or asked.database == "postgresql")]
-    server: AbstractContextManager[PostgresServer | None] = (
-        postgres_server() if asked.database == "postgresql" else nullcontext()
-    )
-    with nursery() as born, server as running:
-        stage = Stage(asked.database, born, running)
-        done = [_one(stage, part, asked) for part in parts]
-    print("\n".join(["", *map(str, done)]), flush=True)
-    return int(any(found.violations for found in done))
+    if asked.slice:
+        return _play(asked, *asked.slice.split())
+    databases = DATABASES if asked.database == "both" else (asked.database,)
+    began = time.monotonic()
+    print(f"seed {asked.seed}: {' '.join(asked.parts)}, {asked.rounds} kills", flush=True)
+    slices = [
+        f"{part} {database} {number}" for part in asked.parts for number in range(SLICES.get(part, 1)) for database in databases
+    ]
+    waiting = [one for one in slices if one != "outages sqlite 0"]
+    running: list[subprocess.Popen[bytes]] = []
+    failed = 0
+    while waiting or running:
+        while waiting and len(running) < asked.at_once:
+            running.append(_start(asked, waiting.pop(0)))
+        over = [process for process in running if process.poll() is not None]
+        failed += sum(process.returncode != 0 for process in over)
+        running = [process for process in running if process not in over]
+        time.sleep(0.1)
+    print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s: {f'{failed} with violations' if failed else 'no violation'}")
+    return int(failed > 0)
 
 
-def _one(stage: Stage, part: str, asked: argparse.Namespace) -> Found:
-    name = f"{part} {stage.database}"
-    found = Found(name, max(1, ROUNDS[part] * asked.rounds // FULL), keeps_going=True)
+def _start(asked: argparse.Namespace, slice: str) -> subprocess.Popen[bytes]:
+    options = ["--rounds", str(asked.rounds), "--seed", str(asked.seed), "--slice", slice]
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-m", "tests.crash", *options])
+
+
+def _play(asked: argparse.Namespace, part: str, database: str, number: str) -> int:
+    """One slice of a part, in this process."""
+    name = f"{part} {database} {number}"
+    rounds = ROUNDS[part] * asked.rounds / FULL / SLICES.get(part, 1)
+    found = Found(name, max(1, round(rounds)), keeps_going=True)
     folder = Path(tempfile.mkdtemp(prefix=f"switchboard-crash-{part}-"))
-    with found.looking_at(f"the part {part}"):
-        stage.play(part, found, folder, random.Random(f"{asked.seed} {name}"))
+    server: AbstractContextManager[PostgresServer | None] = nullcontext() if database == "sqlite" else postgres_server()
+    with nursery() as born, server as running, found.looking_at(f"the part {part}"):
+        Stage(database, born, running).play(part, found, folder, random.Random(f"{asked.seed} {name}"))
     if found.violations:
         print(f"[{name}] kept: {folder}", flush=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
-    return found
-
-
-def _both(asked: argparse.Namespace) -> int:
-    began = time.monotonic()
-    print(f"seed {asked.seed}: {' '.join(asked.parts)}, {asked.rounds} kills", flush=True)
-    more = ["--rounds", str(asked.rounds), "--seed", str(asked.seed)]
-    command = [sys.executable, "-W", "ignore", "-m", "tests.crash", *asked.parts, *more, "--database"]
-    running = [subprocess.Popen([*command, database]) for database in DATABASES]
-    failed = sum(process.wait() != 0 for process in running)
-    said = "violations: look above" if failed else "no violation"
-    print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s: {said}")
-    return int(failed > 0)
+    print(f"DONE {found}", flush=True)
+    return int(bool(found.violations))
 
 
 def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -132,6 +139,8 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=FULL, metavar="N", help=help)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N", help="a printed seed, played again")
     parser.add_argument("--database", choices=(*DATABASES, "both"), default="both")
+    parser.add_argument("--at-once", type=int, default=4, metavar="N", help="processes that play at the same time")
+    parser.add_argument("--slice", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     if unknown := set(asked.parts) - set(parts):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")

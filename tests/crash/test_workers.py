@@ -100,16 +100,26 @@ async def test_a_turn_whose_worker_is_killed_or_stands_still_is_taken_over(tmp_p
                 assert processes_of(turn_ids(events)) == []
 
 
-@pytest.mark.usefixtures("database_url")
-@pytest.mark.parametrize("hints", [True, False], ids=["hints", "polls"])
-async def test_a_gateway_streams_what_another_one_runs(tmp_path: Path, hints: bool) -> None:
-    """[LEASE-4] Also where no hint arrives."""
+@asynccontextmanager
+async def front_and_back(data_dir: Path, hints: bool) -> AsyncIterator[tuple[Client, Client]]:
+    """A gateway that runs nothing, and one that does; they hear of each other, or not."""
     async with AsyncExitStack() as stack:
-        front = await stack.enter_async_context(serving(tmp_path, RUNTIMES, worker=False))
-        back = await stack.enter_async_context(serving(tmp_path, RUNTIMES))
+        front = await stack.enter_async_context(serving(data_dir, RUNTIMES, worker=False))
+        back = await stack.enter_async_context(serving(data_dir, RUNTIMES))
         if not hints:
             for gateway in (front, back):
                 gateway.engine.log.database.hear(lambda words: None)
+        yield front, back
+
+
+with_and_without_hints = pytest.mark.parametrize("hints", [True, False], ids=["hints", "polls"])
+
+
+@pytest.mark.usefixtures("database_url")
+@with_and_without_hints
+async def test_a_gateway_streams_what_another_one_runs(tmp_path: Path, hints: bool) -> None:
+    """[LEASE-4] Also where no hint arrives."""
+    async with front_and_back(tmp_path, hints) as (front, back):
         with anyio.fail_after(30):
             frames = [frame async for frame in front.stream("hello", "N=50 D=2000 SLEEPTOOL=0.1")]
             task = frames[0].result["task"]
@@ -123,11 +133,10 @@ async def test_a_gateway_streams_what_another_one_runs(tmp_path: Path, hints: bo
 
 
 @pytest.mark.usefixtures("database_url")
-async def test_a_task_is_canceled_through_a_gateway_that_does_not_run_it(tmp_path: Path) -> None:
+@with_and_without_hints
+async def test_a_task_is_canceled_through_a_gateway_that_does_not_run_it(tmp_path: Path, hints: bool) -> None:
     """[LEASE-4]"""
-    async with AsyncExitStack() as stack:
-        front = await stack.enter_async_context(serving(tmp_path, RUNTIMES, worker=False))
-        await stack.enter_async_context(serving(tmp_path, RUNTIMES))
+    async with front_and_back(tmp_path, hints) as (front, _):
         with anyio.fail_after(30):
             frames = await until_a_tool_runs(front.stream("hello", "N=2 SLEEPTOOL=600"))
             answer = await front.rpc("hello", "CancelTask", {"id": frames[0].result["task"]["id"]})
@@ -186,6 +195,34 @@ async def test_a_gateway_that_is_asked_to_stop_tells_the_end_of_its_turn_first(t
                 if len(tools(frames)) == 1 and gateway.process is not None:
                     gateway.process.send_signal(signal.SIGTERM)
     assert final_state(frames) == "TASK_STATE_COMPLETED"
+
+
+async def test_a_blocking_call_whose_gateway_is_stopped_is_answered_with_the_task_as_it_is(tmp_path: Path) -> None:
+    """[LEASE-6] [RESUME-1] The task goes on when the gateway is back."""
+    with gateway_process(tmp_path, {"SWITCHBOARD_DRAIN_SECONDS": "0"}) as gateway, anyio.fail_after(120):
+        async with calling(gateway) as client, anyio.create_task_group() as group:
+            answers: list[Json] = []
+
+            async def ask() -> None:
+                answers.append(await client.send("mine", "N=2 SLEEPTOOL=3"))
+
+            group.start_soon(ask)
+            while not processes_of(await running(client)):  # noqa: ASYNC110  (nobody tells)
+                await anyio.sleep(0.05)
+            await anyio.to_thread.run_sync(gateway.stop)
+        await anyio.to_thread.run_sync(gateway.start)
+        client = gateway.client()
+        follow = client.frames("mine", "SubscribeToTask", {"id": answers[0]["id"]}, {"Last-Event-ID": "0"})
+        frames = [frame async for frame in follow]
+        await client.http.aclose()
+    assert answers[0]["status"]["state"] == "TASK_STATE_WORKING"
+    assert final_state(frames) == "TASK_STATE_COMPLETED"
+
+
+async def running(client: Client) -> set[str]:
+    """Turns that have begun."""
+    sessions = (await client.owner("sessions.list"))["sessions"]
+    return {turn["id"] for session in sessions for turn in (await client.owner("sessions.show", id=session["id"]))["turns"]}
 
 
 @pytest.fixture
