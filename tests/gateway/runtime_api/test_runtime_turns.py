@@ -323,7 +323,7 @@ async def test_heartbeats_hold_off_the_stall_and_reading_does_not(tmp_path: Path
             answer = await image.http.post("/runtime/v1/heartbeat")
             assert answer.json() == {"deadline_ms": int(image.env["DEADLINE_MS"]), "control": []}
             await anyio.sleep(0.1)
-        while (await image.http.get("/runtime/v1/turn")).status_code == 200:
+        while (await image.http.get("/runtime/v1/turn")).status_code == 200:  # noqa: ASYNC110
             await anyio.sleep(0.1)
         return 9
 
