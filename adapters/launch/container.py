@@ -120,7 +120,7 @@ class Engine:
             box = replace(box, network=f"container:{beside.id}")
         try:
             with anyio.CancelScope(shield=True):  # until there is somebody to remove it
-                made = await self.call(lambda client: client.containers.create(**_described(box)), box)
+                made = await self.call(lambda client: client.containers.create(**described(box)), box)
                 container = Container(self, made, beside)
         except BaseException:
             if beside is not None:
@@ -295,7 +295,7 @@ def _url(environ: Mapping[str, str]) -> str:
     return environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
-def _described(box: Box) -> dict[str, Any]:
+def described(box: Box) -> dict[str, Any]:
     """The container as the SDK wants it. Nothing here is secret, but for the variables of an image's own entry point."""
     entry = {"entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"], "command": [], "working_dir": box.cwd, "stdin_open": True}
     return {

@@ -372,7 +372,8 @@ class Worker:
         spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        begun = await self.memory.begin(turn, asked, spec)
+        replays = profile.mode(spec.mode).capabilities.replays
+        begun = await self.memory.begin(turn, asked, spec, reads=replays)
         begun = replace(begun, asked=await self._placed(begun.asked))
         log, starter, settings, store, gates = self.log, self.starter, self.settings, self.store, self.gates
         return Runner(begun, spec, profile, log, starter, settings, store, gates, self.memory, self._surely_holds)
