@@ -295,7 +295,7 @@ def _url(environ: Mapping[str, str]) -> str:
     return environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
-def _described(box: Box) -> dict[str, Any]:
+def described(box: Box) -> dict[str, Any]:
     """The container as the SDK wants it. Nothing here is secret, but for the variables of an image's own entry point."""
     entry = {"entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"], "command": [], "working_dir": box.cwd, "stdin_open": True}
     return {
@@ -376,12 +376,12 @@ def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:
 def _created(client: DockerClient, box: Box) -> Any:
     """An image that a registry knows by its digest is got from there once, so that any worker's engine can run it."""
     try:
-        return client.containers.create(**_described(box))
+        return client.containers.create(**described(box))
     except ImageNotFound:
         if "@sha256:" not in box.image:
             raise
     client.images.pull(box.image)
-    return client.containers.create(**_described(box))
+    return client.containers.create(**described(box))
 
 
 def _killed(client: DockerClient, id: str) -> None:

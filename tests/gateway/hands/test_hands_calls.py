@@ -179,6 +179,30 @@ async def test_a_result_that_comes_when_its_attempt_is_over_is_kept_for_the_next
     assert await stage.call(again, "bash", "one", command=command) == results[0] == Result("1\n", exit_code=0)
 
 
+async def test_a_result_that_comes_between_two_attempts_is_told_to_the_second(stage: Stage) -> None:
+    """[HAND-4] Under the new fence: the one that began it is refused by now."""
+    brain = await stage.begin()
+    command = f"touch up; until [ -e go ]; do sleep 0.05; done; {GROWS}"
+    refused: list[type[Exception]] = []
+
+    async def one() -> None:
+        try:
+            await stage.call(brain, "bash", "one", command=command)
+        except SwitchboardError as exc:
+            refused.append(type(exc))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(one)
+        await until(brain.place.work / "up")
+        again = await stage.supersede(brain)
+        brain.over = True
+        (brain.place.work / "go").touch()
+    assert refused == [Fenced]
+    for _ in range(2):
+        assert await stage.call(again, "bash", "one", command=command) == Result("1\n", exit_code=0)
+    assert [row.result is not None for row in await stage.rows()] == [True]
+
+
 async def test_a_cancelled_call_is_ended_and_says_so(stage: Stage) -> None:
     brain = await stage.begin()
     results: list[Result] = []
