@@ -383,6 +383,7 @@ class Worker:
         log_.warning("turn_superseded", session=held.turn.session_id, turn=held.turn.id)
         if held.runner is not None:
             await held.runner.stop()
+            await held.runner.act_no_more()
 
     async def _break_off(self, held: _Held, why: str) -> None:
         if held.runner is not None:
