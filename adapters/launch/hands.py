@@ -164,15 +164,8 @@ class Room:
                 self._id = await self._engine.call(lambda client: _woken(client, self._quarters), self._quarters.box)
 
     async def _kill(self, mark: str, group: str) -> None:
-        request = {"env": {}, "argv": ("/bin/sh", "-c", _KILL, "switchboard", f"{MARK}={mark or '-'}", group)}
         with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS), suppress(LaunchError):
-            killing = await self._exec(self._quarters.name, request, stdin=False)
-            if killing is not None:
-                try:
-                    while await killing.chunk():
-                        pass
-                finally:
-                    killing.close()
+            await end(self._engine, self._quarters.name, mark, group)
 
     async def _exec(self, container: str, request: Mapping[str, Any], stdin: bool) -> Attached | None:
         found = await self._engine.call(lambda client: _begun(client, container, request, stdin), self._quarters.box)
@@ -184,6 +177,19 @@ async def rooms(engine: Engine, installation: str) -> list[Found]:
     wanted = {"label": f"{HANDS}={installation}"}
     found = await engine.call(lambda client: client.api.containers(all=True, filters=wanted))
     return [Found(one["Id"], one["Labels"].get(SESSION, ""), one["State"] == "running") for one in found]
+
+
+async def end(engine: Engine, container: str, mark: str, group: str = "") -> None:
+    """End what has a mark, or is of a process group, where that container runs. Raises LaunchError."""
+    request = {"env": {}, "argv": ("/bin/sh", "-c", _KILL, "switchboard", f"{MARK}={mark or '-'}", group)}
+    found = await engine.call(lambda client: _begun(client, container, request, stdin=False))
+    if found is not None:
+        killing = Attached(found)
+        try:
+            while await killing.chunk():
+                pass
+        finally:
+            killing.close()
 
 
 async def stop(engine: Engine, id: str) -> None:

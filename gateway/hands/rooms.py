@@ -92,6 +92,10 @@ class Rooms:
         )
         return limited(box, spec, settings)
 
+    async def end(self, session_id: str, mark: str) -> None:
+        """End what has a mark in a session's room, if that runs. Raises LaunchError."""
+        await hands.end(self._engine, name_of(self._installation, session_id), mark)
+
     # -- the sweep
 
     async def sweep(self) -> None:

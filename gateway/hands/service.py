@@ -119,12 +119,14 @@ class Hands:
                 await anyio.sleep(SWEEP_SECONDS)
 
     async def sweep(self) -> None:
-        """Containers no session wants, and calls of turns that are over."""
+        """Containers no session wants, and calls of turns that are over, with what a killed worker left of them."""
         await self._rooms.sweep()
         try:
+            for call in await self._database.read(calls.left):
+                await self._rooms.end(call.session_id, mark_of(call.turn_id, call.call_id))
             await self._database.write(calls.forget_ended)
-        except SwitchboardError as exc:
-            log_.debug("calls_not_swept", error=exc.message)
+        except (SwitchboardError, LaunchError) as exc:
+            log_.debug("calls_not_swept", error=str(exc))
 
     async def call(self, brain: Brain, call_id: str, tool: str, given: Any) -> Result:
         """What a call answered, now or before. Raises CallReused, Fenced, Unavailable."""
@@ -246,9 +248,13 @@ class Hands:
         return await self._rooms.of(call.turn, call.place, call.spec)
 
 
+def mark_of(turn_id: str, call_id: str) -> str:
+    """By which a call's processes are known, in whatever worker."""
+    return f"{turn_id}.{hashlib.sha256(call_id.encode()).hexdigest()[:16]}"
+
+
 def _mark(call: _Call) -> str:
-    """By which its processes are known, in whatever worker."""
-    return f"{call.turn.id}.{hashlib.sha256(call.id.encode()).hexdigest()[:16]}"
+    return mark_of(call.turn.id, call.id)
 
 
 def _runs(used: Used, call: _Call) -> acts.Run:
