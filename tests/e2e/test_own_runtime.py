@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import anyio
 import pytest
 from docker.client import DockerClient
 
 from adapters.launch.container import TURN
+from adapters.launch.hands import HANDS
 from tests import needs
 from tests.e2e.legs import LEGS, OWN
 from tests.e2e.model import text_of_scenario
@@ -19,10 +22,16 @@ AT_ONCE = {"returnImmediately": True}
 
 
 @pytest.fixture(scope="module")
-def engine() -> DockerClient:
+def engine(stage: Stage) -> Iterator[DockerClient]:
+    """At the end the sandboxes are removed, which outlive the gateway."""
     needs.an_engine()
     needs.an_engine("gateway")
-    return DockerClient.from_env()
+    client = DockerClient.from_env()
+    yield client
+    mine = {"label": f"{HANDS}={stage.gateway.data_dir.resolve() / 'sessions'}"}
+    for one in client.api.containers(all=True, filters=mine):
+        client.api.remove_container(one["Id"], force=True)
+    client.close()
 
 
 @pytest.fixture
