@@ -81,8 +81,9 @@ class _Server(uvicorn.Server):
             group.cancel_scope.cancel()
 
     async def _end_streams(self) -> None:
-        """Streams of what runs elsewhere, or of nothing: whoever reads them goes on at another gateway."""
+        """Waits for, and streams of, what has not ended: whoever has them goes on at another gateway."""
         await self._app.state.drained()
+        self._app.state.log.leave()
         await anyio.sleep(LAST_WORDS_SECONDS)
         AppStatus.should_exit = True
 

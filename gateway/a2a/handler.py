@@ -327,7 +327,8 @@ class Handler(RequestHandler):
             raise InvalidParamsError(f"The message has {len(text)} characters; at most {limit} are taken.")
 
     async def _until_done(self, accepted: Accepted) -> None:
-        async for batch in tail(self.log, accepted.session_id, Position(accepted.seq)):
+        """Or until this gateway is about to stop: the caller gets the task as it is, and can ask for it elsewhere."""
+        async for batch in tail(self.log, accepted.session_id, Position(accepted.seq), leaves=True):
             for row in batch.rows:
                 if row.type == SNAPSHOT or ends(row, accepted.task_id):
                     return

@@ -147,7 +147,7 @@ def ends(row: Row, task_id: str) -> bool:
 
 async def reply_to(log: Log, accepted: Accepted) -> Row | None:
     """The answer by a message alone; None as soon as the agent does anything else, and once it is archived."""
-    async for batch in tail(log, accepted.session_id, Position(accepted.seq)):
+    async for batch in tail(log, accepted.session_id, Position(accepted.seq), leaves=True):
         for row in batch.rows:
             if row.type == SNAPSHOT:
                 return None

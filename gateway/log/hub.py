@@ -102,14 +102,14 @@ class Channel:
         """Few readers at once; many a while after the last of them has been served, so that what comes then is more."""
         self._missed = True
         if self.readers <= MANY:
-            self._wake_all()
+            self.wake()
         elif self._tick is None:
             loop = asyncio.get_running_loop()
             self._tick = loop.call_at(max(self._served_at + TICK, loop.time()), self._wake_many)
 
     def _wake_many(self) -> None:
         loop = asyncio.get_running_loop()
-        self._wake_all()
+        self.wake()
         loop.call_soon(self._served, loop)  # behind those who were woken
 
     def _served(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -117,7 +117,7 @@ class Channel:
         if self._missed:
             self._wake()
 
-    def _wake_all(self) -> None:
+    def wake(self) -> None:
         self._missed = False
         self.changed.set()
         self.changed = anyio.Event()
@@ -141,6 +141,11 @@ class Hub:
         channel = self._channels.get(session_id)
         if channel is not None:
             channel.reaches(end)
+
+    def wake(self) -> None:
+        """Have every reader look around."""
+        for channel in self._channels.values():
+            channel.wake()
 
     def sessions(self) -> list[str]:
         """Those that are read."""

@@ -142,6 +142,7 @@ class Log:
         self.database = database
         self.hub = Hub()
         self.missed = anyio.Event()  # others wrote, and nobody knows where
+        self.left = False  # this process is about to stop
         self.within: list[Callable[[Connection, Batch], None]] = []
         self.after: list[Callable[[Batch], None]] = [self.hub.publish]
 
@@ -166,6 +167,11 @@ class Log:
         for batch in batches:
             for call in self.after:
                 call(batch)
+
+    def leave(self) -> None:
+        """This process is about to stop: who waits here for something to happen is told what there is."""
+        self.left = True
+        self.hub.wake()
 
     def look(self) -> None:
         """Have the sessions that are read looked at now: others have written, and nobody knows where."""

@@ -34,8 +34,16 @@ _last = (
 )
 
 
-async def tail(log: Log, session_id: str, after: Position = Position(0), *, live: bool = True) -> AsyncIterator[Batch]:  # noqa: B008
-    """Batches after a position, in order. Ends only when `live` is false and the log is read to its end.
+async def tail(
+    log: Log,
+    session_id: str,
+    after: Position = Position(0),  # noqa: B008
+    *,
+    live: bool = True,
+    leaves: bool = False,
+) -> AsyncIterator[Batch]:
+    """Batches after a position, in order. Ends only where the log is read to its end, and then if `live` is false, or if
+    the reader `leaves` when this process is about to stop.
 
     Batches that are read while they are fresh are the very objects other readers get (`Batch.shared`).
     """
@@ -49,7 +57,7 @@ async def tail(log: Log, session_id: str, after: Position = Position(0), *, live
             if batch is not None:
                 position = batch.after
                 yield batch
-            elif not live:
+            elif not live or (leaves and log.left):
                 return
             elif not channel.goes_past(position):  # else the page was read for somebody before there was more
                 await changed.wait()

@@ -99,7 +99,7 @@ class Sessions:
         return found.model_copy(update={"artifacts": [self.teller.artifact(one) for one in found.artifacts]})
 
     async def _until_rest(self, seen: Seen) -> None:
-        async for batch in tail(self.log, seen.id, Position(seen.seq)):
+        async for batch in tail(self.log, seen.id, Position(seen.seq), leaves=True):
             if any(row.type == "done" for row in batch.rows) and (await self._seen(seen.id, seen.principal)).rests:
                 return
 

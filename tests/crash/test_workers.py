@@ -197,6 +197,34 @@ async def test_a_gateway_that_is_asked_to_stop_tells_the_end_of_its_turn_first(t
     assert final_state(frames) == "TASK_STATE_COMPLETED"
 
 
+async def test_a_blocking_call_whose_gateway_is_stopped_is_answered_with_the_task_as_it_is(tmp_path: Path) -> None:
+    """[LEASE-6] [RESUME-1] The task goes on when the gateway is back."""
+    with gateway_process(tmp_path, {"SWITCHBOARD_DRAIN_SECONDS": "0"}) as gateway, anyio.fail_after(120):
+        async with calling(gateway) as client, anyio.create_task_group() as group:
+            answers: list[Json] = []
+
+            async def ask() -> None:
+                answers.append(await client.send("mine", "N=2 SLEEPTOOL=3"))
+
+            group.start_soon(ask)
+            while not processes_of(await running(client)):  # noqa: ASYNC110  (nobody tells)
+                await anyio.sleep(0.05)
+            await anyio.to_thread.run_sync(gateway.stop)
+        await anyio.to_thread.run_sync(gateway.start)
+        client = gateway.client()
+        follow = client.frames("mine", "SubscribeToTask", {"id": answers[0]["id"]}, {"Last-Event-ID": "0"})
+        frames = [frame async for frame in follow]
+        await client.http.aclose()
+    assert answers[0]["status"]["state"] == "TASK_STATE_WORKING"
+    assert final_state(frames) == "TASK_STATE_COMPLETED"
+
+
+async def running(client: Client) -> set[str]:
+    """Turns that have begun."""
+    sessions = (await client.owner("sessions.list"))["sessions"]
+    return {turn["id"] for session in sessions for turn in (await client.owner("sessions.show", id=session["id"]))["turns"]}
+
+
 @pytest.fixture
 def own_server() -> Iterator[PostgresServer]:
     with postgres_server() as server:
