@@ -9,18 +9,20 @@ What the image posts to the runtime API comes in as lines of the JSON-lines prot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
 from adapters import events as ev
-from adapters.dialogue import Exit, Failure, Step, Turn, json_line
+from adapters.dialogue import Exit, Failure, Step, Turn, json_line, relative_path
 from adapters.endpoints import ANTHROPIC, GOOGLE, OPENAI
 from adapters.events import Event
 from adapters.jsonl import JsonLinesDialogue, recorded_turn, text
 from adapters.profile import Capabilities, Launch, Mode, Plan, Profile
 
 MODE = "contract"
+WORKSPACE, HOME = "/workspace", re.compile(r"/home/agent(?![\w.-])")  # of the sandbox, where its commands run
 ENDPOINTS = {"anthropic": ANTHROPIC, "openai": OPENAI, "google": GOOGLE, "openai-compatible": OPENAI}  # providers it may name
 
 
@@ -76,6 +78,9 @@ class ContractDialogue(JsonLinesDialogue):
             "mcp_servers": [dict(server) for server in turn.mcp_servers if self._mcp],
         }
         return [json_line(line)]
+
+    def relative(self, value: Any) -> Any:
+        return HOME.sub("~", relative_path(value, WORKSPACE)) if isinstance(value, str) else super().relative(value)
 
     def on_message(self, message: dict[str, Any], line: bytes) -> Step:
         self._came = self._came or message["type"] != "printed"

@@ -24,7 +24,7 @@ class Capabilities:
     mcp: bool = False
     structured: bool = False  # is told parts, metadata and references as they are, not only the prompt
     direct: bool = False  # may answer by a message alone, without a task
-    replays: bool = False  # begun again after a crash it is told the same, and goes by its own journal
+    replays: bool = False  # begun again after a crash it is told the same, and goes by its own journal or by the log
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Engine:
             box = replace(box, network=f"container:{beside.id}")
         try:
             with anyio.CancelScope(shield=True):  # until there is somebody to remove it
-                made = await self.call(lambda client: client.containers.create(**_described(box)), box)
+                made = await self.call(lambda client: _created(client, box), box)
                 container = Container(self, made, beside)
         except BaseException:
             if beside is not None:
@@ -295,7 +295,7 @@ def _url(environ: Mapping[str, str]) -> str:
     return environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
-def _described(box: Box) -> dict[str, Any]:
+def described(box: Box) -> dict[str, Any]:
     """The container as the SDK wants it. Nothing here is secret, but for the variables of an image's own entry point."""
     entry = {"entrypoint": ["/bin/sh", "-c", _ENTRY, "switchboard"], "command": [], "working_dir": box.cwd, "stdin_open": True}
     return {
@@ -371,6 +371,17 @@ def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:
         return socket.socket(fileno=os.dup(response.raw.fileno()))
     finally:
         response.close()
+
+
+def _created(client: DockerClient, box: Box) -> Any:
+    """An image that a registry knows by its digest is got from there once, so that any worker's engine can run it."""
+    try:
+        return client.containers.create(**described(box))
+    except ImageNotFound:
+        if "@sha256:" not in box.image:
+            raise
+    client.images.pull(box.image)
+    return client.containers.create(**described(box))
 
 
 def _killed(client: DockerClient, id: str) -> None:

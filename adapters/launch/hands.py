@@ -22,7 +22,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from errno import EIO
 from typing import Any, NamedTuple
 
@@ -30,9 +30,8 @@ import anyio
 import requests
 from docker.client import DockerClient
 from docker.errors import APIError, ImageNotFound, NotFound
-from docker.types import Mount
 
-from adapters.launch.container import Box, Engine, confined, connected
+from adapters.launch.container import Box, Engine, connected, described
 from adapters.launch.frames import Attached, Frames
 from adapters.launch.process import LaunchError
 
@@ -63,36 +62,19 @@ done
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Quarters:
-    """A container as it is to be. `mounts`: directories outside -> where they are inside, which it may write."""
+class Quarters(NamedTuple):
+    """A container as it is to be: its name, and all but what runs in it."""
 
     name: str
-    image: str
-    mounts: Mapping[str, str]
-    env: Mapping[str, str]
-    cwd: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    user: str = "10001:10001"
-    network: str = "none"
-    memory_mb: int = 4096
-    pids: int = 1024
+    box: Box
 
     def described(self) -> dict[str, Any]:
         """As the SDK wants it, with a label by which another make-up is known."""
-        made = {
-            "image": self.image,
-            "entrypoint": ["/bin/sh", "-c", _REST],
-            "command": [],
-            "environment": dict(self.env),
-            "working_dir": self.cwd,
-            "user": self.user,
-            "mounts": [Mount(inside, outside, type="bind") for outside, inside in self.mounts.items()],
-            "network_mode": self.network,
-            **confined(self.memory_mb, self.pids),
-        }
+        box = self.box
+        rests = {"entrypoint": ["/bin/sh", "-c", _REST], "environment": dict(box.env), "stdin_open": False}
+        made = {**described(box), **rests}
         digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        return {**made, "name": self.name, "labels": {**self.labels, MADE: digest}}
+        return {**made, "name": self.name, "labels": {**box.labels, MADE: digest}}
 
 
 class Ends(NamedTuple):
@@ -179,26 +161,15 @@ class Room:
     async def _ready(self) -> None:
         async with self._making:
             if not self._id:
-                self._id = await self._engine.call(lambda client: _woken(client, self._quarters), self._box)
+                self._id = await self._engine.call(lambda client: _woken(client, self._quarters), self._quarters.box)
 
     async def _kill(self, mark: str, group: str) -> None:
-        request = {"env": {}, "argv": ("/bin/sh", "-c", _KILL, "switchboard", f"{MARK}={mark or '-'}", group)}
         with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS), suppress(LaunchError):
-            killing = await self._exec(self._quarters.name, request, stdin=False)
-            if killing is not None:
-                try:
-                    while await killing.chunk():
-                        pass
-                finally:
-                    killing.close()
+            await end(self._engine, self._quarters.name, mark, group)
 
     async def _exec(self, container: str, request: Mapping[str, Any], stdin: bool) -> Attached | None:
-        found = await self._engine.call(lambda client: _begun(client, container, request, stdin), self._box)
+        found = await self._engine.call(lambda client: _begun(client, container, request, stdin), self._quarters.box)
         return None if found is None else Attached(found)
-
-    @property
-    def _box(self) -> Box:
-        return Box(self._quarters.image, (), {}, "", ())
 
 
 async def rooms(engine: Engine, installation: str) -> list[Found]:
@@ -206,6 +177,19 @@ async def rooms(engine: Engine, installation: str) -> list[Found]:
     wanted = {"label": f"{HANDS}={installation}"}
     found = await engine.call(lambda client: client.api.containers(all=True, filters=wanted))
     return [Found(one["Id"], one["Labels"].get(SESSION, ""), one["State"] == "running") for one in found]
+
+
+async def end(engine: Engine, container: str, mark: str, group: str = "") -> None:
+    """End what has a mark, or is of a process group, where that container runs. Raises LaunchError."""
+    request = {"env": {}, "argv": ("/bin/sh", "-c", _KILL, "switchboard", f"{MARK}={mark or '-'}", group)}
+    found = await engine.call(lambda client: _begun(client, container, request, stdin=False))
+    if found is not None:
+        killing = Attached(found)
+        try:
+            while await killing.chunk():
+                pass
+        finally:
+            killing.close()
 
 
 async def stop(engine: Engine, id: str) -> None:

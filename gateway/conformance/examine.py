@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from adapters.launch.container import Engine
+from adapters.launch.process import LaunchError
 from gateway.errors import RuntimeUnavailable
 from gateway.settings import Settings
 from registry.images import Image
@@ -36,7 +38,16 @@ class Examiner:
     async def __call__(self, image: Image) -> dict[str, Any]:
         async with self._turn:
             with _folder(self.settings.data_dir / "conformance") as folder:
-                return await self._run(image, folder)
+                try:
+                    return await self._run(image, folder)
+                finally:
+                    await self._sweep(folder)
+
+    async def _sweep(self, folder: Path) -> None:
+        """What a kit that died left on the engine."""
+        with anyio.CancelScope(shield=True), closing(Engine(self.environ)) as engine, suppress(LaunchError):
+            for one in await engine.labelled(str((folder / "sessions").resolve())):
+                await engine.remove(one.id)
 
     async def _run(self, image: Image, folder: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "gateway.conformance", "--folder", str(folder), "--pushed", json.dumps(asdict(image))]

@@ -223,7 +223,7 @@ def _unclean(conn: AsyncConnection) -> bool:
 
 def _alive(conn: Connection, names: Sequence[str]) -> set[str]:
     up = conn.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())").scalar_one()
-    if up < SETTLE_SECONDS:
+    if 0 <= up < SETTLE_SECONDS:  # below 0: its clock was set back, and it was started long ago
         return set(names)
     database = "SELECT oid FROM pg_database WHERE datname = current_database()"
     locks = f"SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = {ALIVE} AND granted"

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -18,6 +18,8 @@ from gateway.log.models import Turn
 from gateway.turns.leases import Claimed
 
 _call, _turn = SandboxCall.__table__.c, Turn.__table__.c  # type: ignore[attr-defined]
+
+_OVER = _call.turn_id.not_in(select(_turn.id).where(_turn.state.in_(("queued", "running"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,19 @@ def has_done(turn: Claimed, call_id: str, result: Result) -> Callable[[Connectio
     return op
 
 
+class Left(NamedTuple):
+    """A call whose turn is over and whose result nobody knows: it may still run."""
+
+    session_id: str
+    turn_id: str
+    call_id: str
+
+
+def left(conn: Connection) -> list[Left]:
+    rows = conn.execute(select(_call.session_id, _call.turn_id, _call.call_id).where(_OVER, _call.result.is_(None)))
+    return [Left(*row) for row in rows]
+
+
 def forget_ended(conn: Connection) -> int:
     """Remove the calls of turns that are over: nobody can ask for them again. Answers how many."""
-    unended = select(_turn.id).where(_turn.state.in_(("queued", "running")))
-    return int(conn.execute(delete(SandboxCall).where(_call.turn_id.not_in(unended))).rowcount)
+    return int(conn.execute(delete(SandboxCall).where(_OVER)).rowcount)

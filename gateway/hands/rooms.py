@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -20,8 +20,9 @@ import structlog
 from sqlalchemy import Connection, select
 
 from adapters.launch import hands
-from adapters.launch.container import Engine
+from adapters.launch.container import Box, Engine
 from adapters.launch.hands import HANDS, SESSION, Found, Quarters, Room
+from adapters.launch.home import Bind
 from adapters.launch.process import LaunchError
 from gateway.clock import now_us
 from gateway.db.engine import Database
@@ -29,8 +30,11 @@ from gateway.errors import SwitchboardError
 from gateway.hands.tools import ROOT
 from gateway.log.models import Session, Turn
 from gateway.settings import Settings
+from gateway.turns import ground
 from gateway.turns.launching import Place
-from gateway.turns.starter import USER, given_to
+from gateway.turns.leases import Claimed
+from gateway.turns.spec import AgentSpec
+from gateway.turns.starter import given_inside, given_to, limited, user_inside
 
 HOME = "/home/agent"
 
@@ -57,31 +61,40 @@ class Rooms:
         self._used: dict[str, Used] = {}
         self._furnishing = anyio.Lock()
 
-    async def of(self, session_id: str, turn_id: str, place: Place) -> Used:
-        """The session's room, its directories there and its own. Raises OSError."""
-        used = self._used.get(session_id)
-        if used is None:
-            used = self._used[session_id] = Used(Room(self._engine, self._quarters(session_id, place)))
+    async def of(self, turn: Claimed, place: Place, spec: AgentSpec) -> Used:
+        """The room of a turn's session, its directories there and its own. Raises LaunchError, OSError."""
         async with self._furnishing:
-            if used.turn != turn_id:
-                await anyio.to_thread.run_sync(_furnish, place)
-                used.turn = turn_id
+            used = self._used.get(turn.session_id)
+            if used is None or used.turn != turn.id:
+                box = await anyio.to_thread.run_sync(self._furnished, turn.session_id, place, spec)
+                used = used or Used(Room(self._engine, Quarters(name_of(self._installation, turn.session_id), box)))
+                used.turn, self._used[turn.session_id] = turn.id, used
         return used
 
-    def _quarters(self, session_id: str, place: Place) -> Quarters:
-        settings = self._settings
-        uid, gid = _user()
-        return Quarters(
-            name=name_of(self._installation, session_id),
+    def _furnished(self, session_id: str, place: Place, spec: AgentSpec) -> Box:
+        settings, user = self._settings, user_inside()
+        folders = {place.work: ROOT, place.work.parent / "hands": HOME}  # the journal is the runtime's
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.geteuid() == 0:
+                given_to(folder, *map(int, user.split(":")))
+        own = [Bind(str(folder), inside, True) for folder, inside in folders.items()]
+        box = Box(
             image=settings.hands_image or settings.agent_image,
-            mounts={str(folder): inside for folder, inside in _folders(place).items()},
+            argv=(),
             env={"HOME": HOME, "LANG": "C.UTF-8"},
             cwd=ROOT,
+            mounts=(),
+            binds=[*own, *ground.binds(spec, settings, partial(given_inside, user=user))],
             labels={HANDS: self._installation, SESSION: session_id},
-            user=f"{uid}:{gid}",
-            memory_mb=settings.container_memory_mb,
-            pids=settings.container_pids,
+            user=user,
+            named_by="SWITCHBOARD_HANDS_IMAGE" if settings.hands_image else "SWITCHBOARD_AGENT_IMAGE",
         )
+        return limited(box, spec, settings)
+
+    async def end(self, session_id: str, mark: str) -> None:
+        """End what has a mark in a session's room, if that runs. Raises LaunchError."""
+        await hands.end(self._engine, name_of(self._installation, session_id), mark)
 
     # -- the sweep
 
@@ -135,19 +148,3 @@ def states(conn: Connection, session_ids: Sequence[str]) -> dict[str, State]:
 def name_of(installation: str, session_id: str) -> str:
     """Of a session's container: the engine has it once, though several installations may use it."""
     return f"switchboard-{hashlib.sha256(installation.encode()).hexdigest()[:8]}-{session_id}"
-
-
-def _folders(place: Place) -> dict[Path, str]:
-    """Of a session, and where they are inside. Its journal is not among them: that is the runtime's."""
-    return {place.work: ROOT, place.work.parent / "hands": HOME}
-
-
-def _user() -> tuple[int, int]:
-    return (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-
-
-def _furnish(place: Place) -> None:
-    for folder in _folders(place):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.geteuid() == 0:
-            given_to(folder, *_user())

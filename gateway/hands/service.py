@@ -37,12 +37,13 @@ from gateway.log.store import locked
 from gateway.settings import Settings
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
+from gateway.turns.spec import AgentSpec
 
 AT_ONCE = 8  # calls of one turn; more wait
 SWEEP_SECONDS = 60.0
 MAX_TOLD = 64 * 1024  # characters of an output in the log
 INTERRUPTED = "It is not known whether this call ran, or how far it came: the gateway was interrupted. Look, then decide."
-CANCELLED = "Ended before it was done: it was cancelled, or the attempt that asked for it is over."
+CANCELLED = "Ended before it was done: it was cancelled, or the turn is over."
 NO_ENGINE = "The sandbox cannot be used now."
 
 log_ = structlog.get_logger("switchboard.hands")
@@ -59,6 +60,9 @@ class Brain(Protocol):
     @property
     def place(self) -> Place: ...
 
+    @property
+    def spec(self) -> AgentSpec: ...
+
     async def say(self, line: Mapping[str, Any], write: Write | None = None) -> None:
         """Tell a line of specs/jsonl-protocol.md; its events are durable, in one transaction with `write`.
 
@@ -73,6 +77,7 @@ class _Call:
 
     turn: Claimed
     place: Place
+    spec: AgentSpec
     id: str
     tool: Tool
     input: Input
@@ -81,6 +86,7 @@ class _Call:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     result: Result | None = None
     error: Exception | None = None
+    unkept: Result | None = None  # what came out while no attempt held the turn: the next one's asking records it
 
 
 @dataclass(slots=True)
@@ -113,12 +119,14 @@ class Hands:
                 await anyio.sleep(SWEEP_SECONDS)
 
     async def sweep(self) -> None:
-        """Containers no session wants, and calls of turns that are over."""
+        """Containers no session wants, and calls of turns that are over, with what a killed worker left of them."""
         await self._rooms.sweep()
         try:
+            for call in await self._database.read(calls.left):
+                await self._rooms.end(call.session_id, mark_of(call.turn_id, call.call_id))
             await self._database.write(calls.forget_ended)
-        except SwitchboardError as exc:
-            log_.debug("calls_not_swept", error=exc.message)
+        except (SwitchboardError, LaunchError) as exc:
+            log_.debug("calls_not_swept", error=str(exc))
 
     async def call(self, brain: Brain, call_id: str, tool: str, given: Any) -> Result:
         """What a call answered, now or before. Raises CallReused, Fenced, Unavailable."""
@@ -126,13 +134,14 @@ class Hands:
             input = input_of(tool, given)
         except InvalidParams as exc:
             return wrong(f"{exc.message} {exc.hint}")
-        new = _Call(brain.turn, brain.place, call_id, TOOLS[tool], input, calls.digest_of(tool, input.model_dump()))
+        new = _Call(brain.turn, brain.place, brain.spec, call_id, TOOLS[tool], input, calls.digest_of(tool, input.model_dump()))
         mine = self._turns.setdefault(brain.turn.id, _OfTurn(brain))
         mine.brain = brain
         call = mine.calls.setdefault(call_id, new)
         if call.digest != new.digest:
             raise _reused(call_id)
-        if call is new:
+        if call is new or (call.unkept is not None and call.done.is_set()):
+            call.done, call.error = anyio.Event(), None
             self._begin(mine, call)
         await call.done.wait()
         if call.result is None:
@@ -156,6 +165,7 @@ class Hands:
             call.scope.cancel()
         for call in running:
             await call.done.wait()
+        self._turns.pop(turn_id, None)
 
     # -- one call
 
@@ -168,13 +178,14 @@ class Hands:
     async def _run(self, mine: _OfTurn, call: _Call) -> None:
         try:
             async with mine.room:
-                call.result = await self._once(mine, call)
+                call.result = await (self._once if call.unkept is None else self._kept)(mine, call)
         except Exception as exc:
             call.error = exc
             if not isinstance(exc, SwitchboardError):
                 log_.exception("call_failed", turn=call.turn.id, tool=call.tool.name)
         finally:
-            del mine.calls[call.id]
+            if call.unkept is None:
+                del mine.calls[call.id]
             if not mine.calls:
                 self._turns.pop(call.turn.id, None)
             call.done.set()
@@ -187,10 +198,15 @@ class Hands:
                 raise _reused(call.id)
             return found.result or await self._lost(mine, call)
         await mine.brain.say(_start(call), calls.intends(turn, call.id, call.tool.name, call.digest))
-        result = Result(CANCELLED, is_error=True)
+        call.unkept = Result(CANCELLED, is_error=True)
         with call.scope:
-            result = await self._act(mine, call)
-        await self._keep(mine, call, _end(call, result), result)
+            call.unkept = await self._act(mine, call)
+        return await self._kept(mine, call)
+
+    async def _kept(self, mine: _OfTurn, call: _Call) -> Result:
+        assert call.unkept is not None
+        await self._keep(mine, call, _end(call, call.unkept), call.unkept)
+        result, call.unkept = call.unkept, None
         return result
 
     async def _act(self, mine: _OfTurn, call: _Call) -> Result:
@@ -229,12 +245,16 @@ class Hands:
         return result
 
     async def _used(self, call: _Call) -> Used:
-        return await self._rooms.of(call.turn.session_id, call.turn.id, call.place)
+        return await self._rooms.of(call.turn, call.place, call.spec)
+
+
+def mark_of(turn_id: str, call_id: str) -> str:
+    """By which a call's processes are known, in whatever worker."""
+    return f"{turn_id}.{hashlib.sha256(call_id.encode()).hexdigest()[:16]}"
 
 
 def _mark(call: _Call) -> str:
-    """By which its processes are known, in whatever worker."""
-    return f"{call.turn.id}.{hashlib.sha256(call.id.encode()).hexdigest()[:16]}"
+    return mark_of(call.turn.id, call.id)
 
 
 def _runs(used: Used, call: _Call) -> acts.Run:

@@ -175,7 +175,7 @@ def told(input: Input) -> dict[str, Any]:
     """An input under its canonical keys, long texts cut, for the log."""
     match input:
         case Bash():
-            found: dict[str, Any] = {"command": input.command, "timeout_ms": input.timeout_ms}
+            found: dict[str, Any] = input.model_dump(include={"command", "timeout_ms"}, exclude_unset=True)
         case Read():
             found = {"path": input.path, "offset": input.offset, "limit": input.limit}
         case Write():

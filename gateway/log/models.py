@@ -92,7 +92,8 @@ class Turn(SQLModel, table=True):
     attempt: int = 0  # the last that has begun
     fence: int = 0
     owner: str | None = None  # the worker that holds it
-    lease_until: int | None = Field(default=None, sa_column=Column(BigInteger))  # and until when, unless it says so again
+    lease_until: int | None = Field(default=None, sa_column=Column(BigInteger))  # changes whenever it says that it does
+    lease_seconds: float | None = None  # and for how long it may say nothing
     cancel_requested: bool = False
     interrupt_requested: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
     steers: str | None = None  # the running turn its message would join; if it does not, this is the next turn

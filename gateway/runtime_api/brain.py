@@ -80,6 +80,7 @@ class Brain:
         self._body: Body | None = None
         self._input: Json = {}
         self._told = anyio.Event()
+        self._gone = anyio.Event()  # its container has ended
         self._canceled = False
         self._steers: dict[str, str] = {}
         self._untold = False
@@ -124,8 +125,11 @@ class Brain:
         return await self._body.wait()
 
     async def stop(self, *, grace: float = 2.0) -> Exited:
-        """From now on it appends nothing."""
+        """From now on it appends nothing. One that has ended a canceled turn itself may go by itself."""
         self.end(TurnEnded("The turn has ended.", "Exit."))
+        if self._canceled and self._last_said:
+            with anyio.move_on_after(grace):
+                await self._gone.wait()
         assert self._body is not None
         return await self._body.stop(grace=grace)
 
@@ -157,6 +161,7 @@ class Brain:
             log_.error("image_lost", turn=self.turn.id, error=str(exc))
         finally:
             self._lines.close()
+            self._gone.set()
 
     def _printed(self, stream: str, text: str, room: int) -> int:
         text = text[: min(PRINTED_LINE, room)]

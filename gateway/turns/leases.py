@@ -3,10 +3,11 @@
     take        a new holder, a new fence; what the last one still writes is refused from then on
     beat        the holder lives: its turns are its own for some seconds more
     begin       its process may start now: until then a turn that lost its holder simply goes back to the queue
-    lost        turns whose holder is dead, or was not heard of for too long
+    others      turns that others hold; `turns.watch` says which of them are lost
 
-All times are the database's own clock. A holder that does not know whether it still holds a turn must not act for it:
-the runner's process is stopped when no beat has succeeded for the length of a lease.
+Nobody trusts a clock that others set: a lease is renewed by changing `lease_until`, and whoever looks only asks whether it
+has changed. A holder that does not know whether it still holds a turn must not act for it: the runner's process is stopped
+when no beat has succeeded for the length of a lease.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ _SESSION = select(_session).where(_session.c.id == _KEY)
 _SET = update(_turn).where(_turn.c.id == _KEY)
 _SET_HELD = _SET.where(_turn.c.fence == bindparam("held_fence"), _turn.c.state == "running")
 _RUNNING = _turn.c.state == "running"
-_OF_OWNER = (_RUNNING, _turn.c.owner == bindparam("holder"))
-_BEAT = update(_turn).where(*_OF_OWNER).values(lease_until=bindparam("until")).returning(_turn.c.id)
-_HELD = select(_turn.c.id, _turn.c.session_id, _turn.c.fence, _turn.c.owner, _turn.c.lease_until).where(_RUNNING)
+_OF_OWNER = (_RUNNING, _turn.c.owner == bindparam("holder"), _turn.c.id.in_(bindparam("ids", expanding=True)))
+_RENEWED: dict[str, Any] = {"lease_until": bindparam("until"), "lease_seconds": bindparam("seconds")}
+_BEAT = update(_turn).where(*_OF_OWNER).values(_RENEWED).returning(_turn.c.id)
+_SEEN = ("id", "session_id", "fence", "owner", "lease_until", "lease_seconds")
+_HELD = select(*(_turn.c[name] for name in _SEEN)).where(_RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,15 @@ class Seen:
     session_id: str
     fence: int
     owner: str
-    expired: bool
+    lease_until: int
+    lease_seconds: float | None
 
 
 def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
     """Make `owner` the one that holds a turn, under a new fence, for so long. Nobody's state changes by it."""
-    conn.execute(_RAISE_FENCE, {"key": turn.session_id})
+    raise_fence(conn, turn.session_id)
     session = conn.execute(_SESSION, {"key": turn.session_id}).one()
-    held = {"fence": session.fence, "owner": owner, "lease_until": _until(conn, seconds)}
+    held = {"fence": session.fence, "owner": owner, "lease_until": _until(conn, seconds), "lease_seconds": seconds}
     conn.execute(_SET, {"key": turn.id, **held})
     return Claimed(
         id=turn.id,
@@ -113,27 +117,25 @@ def begin(conn: Connection, turn: Claimed, first: Sequence[Entry]) -> Batch:
     return batch
 
 
-def beat(conn: Connection, owner: str, seconds: float) -> set[str]:
-    """Renew an owner's leases. Answers the turns it holds; others it has lost."""
-    return set(conn.execute(_BEAT, {"holder": owner, "until": _until(conn, seconds)}).scalars())
+def beat(conn: Connection, owner: str, held: Collection[str], seconds: float) -> set[str]:
+    """Renew an owner's leases of the turns it holds. Answers those turns; others it has lost."""
+    found = conn.execute(_BEAT, {"holder": owner, "ids": list(held), "until": _until(conn, seconds), "seconds": seconds})
+    return set(found.scalars())
 
 
-def others(conn: Connection, owner: str, held: Collection[str]) -> list[Seen]:
-    """Running turns an owner does not hold: those of others, and its own that it has given up."""
-    now = clock(conn)
-    rows = [row for row in conn.execute(_HELD) if row.id not in held]
-    seen = [Seen(row.id, row.session_id, row.fence, row.owner or "", (row.lease_until or 0) < now) for row in rows]
-    return [turn for turn in seen if turn.owner != owner or turn.expired]
+def others(conn: Connection, held: Collection[str]) -> list[Seen]:
+    """Running turns a worker does not hold: those of others, and its own that it has given up."""
+    rows = (row for row in conn.execute(_HELD) if row.id not in held)
+    return [Seen(row.id, row.session_id, row.fence, row.owner or "", row.lease_until or 0, row.lease_seconds) for row in rows]
 
 
 def take_over(conn: Connection, owner: str, lost: Sequence[Seen], seconds: float) -> list[Claimed]:
-    """Take turns that were lost, unless something has changed since they were seen."""
+    """Take turns that were lost, unless their holder was heard of since."""
     taken = []
     for seen in lost:
         locked(conn, seen.session_id)
         turn = conn.execute(select(_turn).where(_turn.c.id == seen.id, _turn.c.fence == seen.fence, _RUNNING)).first()
-        beats = turn is not None and seen.expired and (turn.lease_until or 0) >= clock(conn)
-        if turn is not None and not beats:
+        if turn is not None and (turn.lease_until or 0) == seen.lease_until:
             taken.append(take(conn, turn, owner, seconds))
     return taken
 
@@ -152,10 +154,15 @@ def let_go(conn: Connection, turn: Claimed) -> None:
 def hand_back(conn: Connection, turn: Claimed) -> None:
     """Put a turn that has not begun back into the queue, in its old place."""
     locked(conn, turn.session_id, turn.fence)
-    conn.execute(_RAISE_FENCE, {"key": turn.session_id})  # nothing that is still on its way to the log arrives
+    raise_fence(conn, turn.session_id)
     conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued"})
     spent = {**turn.spent, "turns": max(0, turn.spent.get("turns", 0) - 1)}
     conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="queued", spent=spent))
+
+
+def raise_fence(conn: Connection, session_id: str) -> None:
+    """Nothing that is still on its way to a session's log arrives."""
+    conn.execute(_RAISE_FENCE, {"key": session_id})
 
 
 def release(conn: Connection, turn: Claimed) -> None:

@@ -46,8 +46,8 @@ class Memory:
         """Whether journals are copied, which they are while nothing writes to them."""
         return self._journals.shared is not None
 
-    async def begin(self, turn: Claimed, asked: Asked, spec: AgentSpec) -> Begun:
-        """Raises OSError where a journal cannot be read or written."""
+    async def begin(self, turn: Claimed, asked: Asked, spec: AgentSpec, *, reads: bool = False) -> Begun:
+        """`reads`: the runtime can read the log by itself. Raises OSError where a journal cannot be read or written."""
         known, name = turn.native.get(JOURNAL), str(turn.fence)
         taken = await anyio.to_thread.run_sync(self._journals.take, turn.session_id, known, name)
         natives: dict[str, Json] = {"here": turn.native, "restored": taken.native or {}, "lost": {LOST: True}}
@@ -55,7 +55,7 @@ class Memory:
         turn = replace(turn, native={**native, JOURNAL: name})
         notices = [ev.notice("journal", _TOLD[taken.how])] if taken.how in _TOLD else []
         knows_nothing = native.get(LOST) and not (native.get(spec.runtime) or {}).get("native_session")
-        if knows_nothing or (asked.goes_on and taken.how != "here"):
+        if not reads and (knows_nothing or (asked.goes_on and taken.how != "here")):
             said = await self._log.database.read(lambda conn: conversation(conn, turn, whole=asked.goes_on))
             if said:
                 asked = primed(asked, said)

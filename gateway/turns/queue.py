@@ -71,8 +71,8 @@ _SOME_WAIT = select(_turn.c.id).where(_turn.c.state == "queued").limit(1)
 _QUEUED_OF_TASK = _QUEUED.where(_turn.c.task_id == _KEY)
 _DROP_QUEUED_OF_TASK = update(_turn).where(_turn.c.task_id == _KEY, _turn.c.state == "queued")
 _LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _KEY)
-_OTHER_STATES = select(_turn.c.state).where(
-    _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended"
+_OTHER_STATES = select(_turn.c.state).where(  # one whose `done` is written only waits for its process to go
+    _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended", _turn.c.yield_reason.is_(None)
 )
 _UNDONE = select(_turn.c.id).where(_turn.c.session_id == _KEY, _turn.c.state != "ended", _turn.c.yield_reason.is_(None))
 _OF_TURN = union_all(select(_KEY), select(_turn.c.id).where(_turn.c.steers == _KEY, _turn.c.yield_reason == "steered"))
@@ -260,8 +260,8 @@ def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
     """End a task none of whose turns runs yet. Answers no batch if one runs: then its runner has to end it."""
     locked(conn, conn.execute(select(_task.c.session_id).where(_task.c.id == task_id)).scalar_one())
     turns = conn.execute(select(_turn).where(_turn.c.task_id == task_id, _turn.c.state != "ended")).all()
+    conn.execute(update(_turn).where(_turn.c.task_id == task_id).values(cancel_requested=True))
     if any(turn.state == "running" for turn in turns):
-        conn.execute(update(_turn).where(_turn.c.task_id == task_id).values(cancel_requested=True))
         return []
     task = conn.execute(select(_task).where(_task.c.id == task_id)).one()
     if task.state in TERMINAL:
@@ -347,6 +347,7 @@ def end_abandoned(
             done.body["error"]["incident"] = incident
         batches.append(finish(conn, turn, [*closing(conn, turn, why, category), done], None))
     leases.release(conn, turn)
+    leases.raise_fence(conn, turn.session_id)
     return batches
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint_if_cancelled
 from sqlalchemy import Connection
 
 from adapters import events as ev
@@ -28,7 +29,7 @@ from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
 from gateway.egress.policy import EVERYTHING
-from gateway.errors import SwitchboardError, Unavailable
+from gateway.errors import Fenced, SwitchboardError, Unavailable
 from gateway.files import rows
 from gateway.files.store import Store
 from gateway.log.rows import Batch
@@ -70,10 +71,11 @@ class Runner:
         store: Store,
         gates: Gates,
         memory: Memory,
+        may_start: Callable[[], bool],
     ) -> None:
         turn, asked = begun.turn, begun.asked
         self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
-        self.journal = begun.journal
+        self.journal, self._may_start = begun.journal, may_start
         self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -224,6 +226,7 @@ class Runner:
                     await self._hooks.after()
             finally:
                 self._pending.close()
+        await checkpoint_if_cancelled()  # then not all may be committed that comes before these
         return last
 
     async def _begin(self) -> None:
@@ -292,6 +295,8 @@ class Runner:
             await self.rest(ENGINE_PAUSE)
 
     async def _start(self, launch: Launch) -> Started:
+        if not self._may_start():
+            raise Fenced(f"Turn {self.turn.id} may be another worker's by now.")
         socket = self.gate.socket if self.gate else None
         if not launch.image:
             return await self._spawn("", launch)

@@ -90,24 +90,24 @@ class Starter:
 
     async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
         """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
-        user = _user()
+        user = user_inside()
         await anyio.to_thread.run_sync(_prepared, work.place, launch, user)
         public, told = parted(launch.env, work.spec.env, profile)
 
         async def start(brain: Brain, token: str) -> Container:
             box = box_of(brain, token, launch.image, public, self._labels(work.turn.id), user)
-            box = self._limited(box, work.spec)
+            box = limited(box, work.spec, self._settings)
             ways = {API_PORT: self._api.socket, **({sandbox.RELAY_PORT: egress} if egress else {})}
             return await self._containers.spawn(box, await self._sidecar(ways, box))
 
         return await self._api.begin(replace(work, variables=told), start)
 
     async def _contained(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None) -> Container:
-        user = _user()
+        user = user_inside()
 
         def prepare() -> list[Bind]:
             _prepared(place, launch, user)
-            return ground.binds(spec, self._settings, partial(_given, user=user))
+            return ground.binds(spec, self._settings, partial(given_inside, user=user))
 
         binds = await anyio.to_thread.run_sync(prepare)
         env = child_env(str(place.home), launch.env)
@@ -123,7 +123,7 @@ class Starter:
             network=self._settings.container_network,
             binds=binds,
         )
-        box = self._limited(box, spec)
+        box = limited(box, spec, self._settings)
         side = None if egress is None else await self._sidecar({sandbox.RELAY_PORT: egress}, box)
         return await self._containers.spawn(box, side)
 
@@ -136,18 +136,6 @@ class Starter:
         for found in await self._containers.labelled(self._installation):
             if found.turn == turn:
                 await self._containers.remove(found.id)
-
-    def _limited(self, box: Box, spec: AgentSpec) -> Box:
-        """As much of the machine as the agent's limits and the operator's settings leave it."""
-        settings = self._settings
-        return replace(
-            box,
-            memory_mb=_least(spec, "memory_mb", settings.container_memory_mb),
-            pids=_least(spec, "pids", settings.container_pids),
-            cpus=_least(spec, "cpus", settings.container_cpus),
-            file_mb=spec.limits.get("disk_mb", 0),
-            security_opt=spec.security_opt,
-        )
 
     def _labels(self, turn: str) -> dict[str, str]:
         return {INSTALLATION: self._installation, WORKER: self._worker, TURN: turn}
@@ -176,6 +164,18 @@ class Starter:
             log_.debug("containers_not_swept", error=str(exc))
 
 
+def limited(box: Box, spec: AgentSpec, settings: Settings) -> Box:
+    """As much of the machine as the agent's limits and the operator's settings leave it."""
+    return replace(
+        box,
+        memory_mb=_least(spec, "memory_mb", settings.container_memory_mb),
+        pids=_least(spec, "pids", settings.container_pids),
+        cpus=_least(spec, "cpus", settings.container_cpus),
+        file_mb=spec.limits.get("disk_mb", 0),
+        security_opt=spec.security_opt,
+    )
+
+
 async def _acts_nothing(turn_id: str) -> None:
     """Nobody acts for it."""
 
@@ -190,7 +190,7 @@ def _least(spec: AgentSpec, limit: str, most: N) -> N:
     return min((value for value in (spec.limits.get(limit), most) if value), default=most)
 
 
-def _user() -> str:
+def user_inside() -> str:
     """Of containers: nobody is root inside."""
     return f"{USER}:{USER}" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
 
@@ -204,7 +204,7 @@ def _prepared(place: Place, launch: Launch, user: str) -> None:
             given_to(folder, uid, gid)
 
 
-def _given(volume: Path, user: str) -> None:
+def given_inside(volume: Path, user: str) -> None:
     """A volume to a container's user, if it is another's."""
     uid, gid = map(int, user.split(":"))
     if volume.stat().st_uid != uid:

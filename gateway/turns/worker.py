@@ -36,13 +36,14 @@ from gateway.turns import inbox, leases, orders, queue, resume
 from gateway.turns.asked import Asked, asked_of
 from gateway.turns.journals import Journals
 from gateway.turns.launching import Place
-from gateway.turns.leases import Claimed, Seen
+from gateway.turns.leases import Claimed
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
 from gateway.turns.runner import PROCESS, Runner
 from gateway.turns.runtimes import profile_of
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter
+from gateway.turns.watch import LOOKS, Watch
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.2
@@ -50,7 +51,6 @@ LOOK_SECONDS = 0.2  # how often turns are looked for that lost their worker
 BEATS = 3  # in the time of a lease
 PARTING_SECONDS = 5.0  # for the database to take what a worker that stops has to say
 STOPPED, LOST = "The gateway was stopped while this turn ran.", "The worker that ran this turn was lost."
-LOOKS = 2  # at which a worker must not be seen to be taken for dead
 
 log_ = structlog.get_logger("switchboard.worker")
 
@@ -80,6 +80,7 @@ class Worker:
         self.name = new_id("wrk")
         self.runtime_api = RuntimeApi(log, settings)
         self.starter = Starter(log.database, settings, self.name, self.runtime_api)
+        self.watch = Watch(log.database, self.name, settings.lease_seconds)
         self.hands = Hands(self.starter.engine, log.database, settings)
         self.runtime_api.more = routes(self.hands, settings.max_body_bytes)
         self.starter.acts_no_more = self.hands.end
@@ -87,7 +88,6 @@ class Worker:
         self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
-        self._dead: set[str] = set()  # who seemed to be at the last look
         self._work = anyio.Event()
         self._asked = anyio.Event()
         self._draining = anyio.Event()
@@ -156,8 +156,9 @@ class Worker:
                 await held.finished.wait()
 
     def _start(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
+        before = self._held.get(turn.id)  # lost and had again, before its process was gone
         held = self._held[turn.id] = _Held(turn)
-        group.start_soon(self._run, held)
+        group.start_soon(self._run, held, before)
 
     async def _claim(self, free: int, told: bool) -> list[Claimed]:
         """Take up to `free` turns. Who was not told that any waits looks before, which costs others nothing."""
@@ -219,11 +220,16 @@ class Worker:
                     one.lease.cancel()
             await anyio.sleep(max(0.0, began + lease / BEATS - time.monotonic()))
 
+    def _surely_holds(self) -> bool:
+        """Whether nobody can have taken a turn that is held here. Who stood still for long does not know it."""
+        return time.monotonic() <= self._beaten_at + self.settings.lease_seconds
+
     async def _beat(self, held: list[_Held], until: float) -> bool:
         """Renew the leases; those that others have taken are given up. False if the database does not take it in time."""
         try:
             with anyio.fail_after(max(until - time.monotonic(), 0.1)):
-                op = lambda conn: leases.beat(conn, self.name, self.settings.lease_seconds)  # noqa: E731
+                ids, lease = [one.turn.id for one in held], self.settings.lease_seconds
+                op = lambda conn: leases.beat(conn, self.name, ids, lease)  # noqa: E731
                 mine = await self.log.database.write(op, beside=True)
         except (SwitchboardError, TimeoutError) as exc:
             log_.error("beat_failed", error=str(exc))
@@ -240,7 +246,7 @@ class Worker:
 
     async def _take_over(self, group: anyio.abc.TaskGroup) -> None:
         try:
-            lost = await self._lost()
+            lost = await self.watch.lost(set(self._held))
             lease = self.settings.lease_seconds
             taken = await self.log.database.write(lambda conn: leases.take_over(conn, self.name, lost, lease)) if lost else []
         except SwitchboardError as exc:
@@ -261,17 +267,6 @@ class Worker:
         if turns:
             with anyio.move_on_after(SWEEP_PATIENCE):
                 await self.starter.sweep()
-
-    async def _lost(self) -> list[Seen]:
-        """Turns whose worker has died, or was not heard of for too long.
-
-        Dead is who gave no sign of life at two looks: a connection may break and be made again between them.
-        """
-        seen = await self.log.database.read(lambda conn: leases.others(conn, self.name, set(self._held)))
-        owners = {turn.owner for turn in seen} - {self.name}
-        dead = owners - await self.log.database.alive(sorted(owners)) if owners else set()
-        before, self._dead = self._dead, dead
-        return [turn for turn in seen if turn.expired or turn.owner in dead & before]
 
     async def _settle(self, turn: Claimed, group: anyio.abc.TaskGroup) -> None:
         """Give a turn that was taken over, and of which nothing runs any more, what is due to it."""
@@ -307,10 +302,13 @@ class Worker:
 
     # -- one turn
 
-    async def _run(self, held: _Held) -> None:
+    async def _run(self, held: _Held, before: _Held | None) -> None:
         turn = held.turn
         try:
             with held.lease:
+                if before is not None:
+                    before.lease.cancel()
+                    await before.finished.wait()
                 await self._attempts(held)
             if held.lease.cancelled_caught:
                 await self._give_up(held)
@@ -326,7 +324,8 @@ class Worker:
                 await self._part(held)
             raise
         finally:
-            del self._held[turn.id]
+            if self._held[turn.id] is held:
+                del self._held[turn.id]
             held.finished.set()
             self._work.set()
 
@@ -373,15 +372,18 @@ class Worker:
         spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         if profile is None:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
-        begun = await self.memory.begin(turn, asked, spec)
+        replays = profile.mode(spec.mode).capabilities.replays
+        begun = await self.memory.begin(turn, asked, spec, reads=replays)
         begun = replace(begun, asked=await self._placed(begun.asked))
-        return Runner(begun, spec, profile, self.log, self.starter, self.settings, self.store, self.gates, self.memory)
+        log, starter, settings, store, gates = self.log, self.starter, self.settings, self.store, self.gates
+        return Runner(begun, spec, profile, log, starter, settings, store, gates, self.memory, self._surely_holds)
 
     async def _give_up(self, held: _Held) -> None:
         """Somebody else has the turn, or will: stop its process and say nothing."""
         log_.warning("turn_superseded", session=held.turn.session_id, turn=held.turn.id)
         if held.runner is not None:
             await held.runner.stop()
+            await held.runner.act_no_more()
 
     async def _break_off(self, held: _Held, why: str) -> None:
         if held.runner is not None:
@@ -415,7 +417,10 @@ class Worker:
         self.wake()
 
     async def _insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
-        """Write for a turn; False if it is not ours any more, or the database refused for a lease: then it is found as lost."""
+        """Write for a turn. If the database refuses for the time of a lease, the turn is found again as a lost one.
+
+        False where nobody knows that it is written: then nothing may be begun on it, for it may still be.
+        """
         with anyio.move_on_after(self.settings.lease_seconds):
             while True:
                 try:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import anyio
 
+from tests.crash import simulation
 from tests.crash.cuts import cut_streams
 from tests.crash.found import Found
 from tests.crash.hooks import kill_by_turns
@@ -44,6 +45,7 @@ ROUNDS = {
     "retention": 30,
     "outages": 20,
 }
+SIMULATION, SCHEDULES = "simulation", 10_000  # knows no database
 
 
 @dataclass
@@ -92,8 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     databases = DATABASES if asked.database == "both" else (asked.database,)
     began = time.monotonic()
     print(f"seed {asked.seed}: {' '.join(asked.parts)}, {asked.rounds} kills", flush=True)
+    parts = [part for part in asked.parts if part != SIMULATION]
     slices = [
-        f"{part} {database} {number}" for part in asked.parts for number in range(SLICES.get(part, 1)) for database in databases
+        f"{part} {database} {number}" for part in parts for number in range(SLICES.get(part, 1)) for database in databases
     ]
     waiting = [one for one in slices if one != "outages sqlite 0"]
     running: list[subprocess.Popen[bytes]] = []
@@ -105,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed += sum(process.returncode != 0 for process in over)
         running = [process for process in running if process not in over]
         time.sleep(0.1)
+    if SIMULATION in asked.parts:
+        failed += simulation.main(max(1, SCHEDULES * asked.rounds // FULL), asked.seed, asked.at_once) > 0
     print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s: {f'{failed} with violations' if failed else 'no violation'}")
     return int(failed > 0)
 
@@ -133,7 +138,7 @@ def _play(asked: argparse.Namespace, part: str, database: str, number: str) -> i
 
 def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description="The crash tests in full length.")
-    parts = list(ROUNDS)
+    parts = [*ROUNDS, SIMULATION]
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
     help = f"kills on each database ({FULL}); the other parts do less, or more, in proportion"
     parser.add_argument("--rounds", type=int, default=FULL, metavar="N", help=help)

@@ -37,7 +37,7 @@ async def test_a_crash_between_a_turns_done_and_its_process_end_leaves_the_task_
         queue.finish(conn, turn, [ev.chunk("hi"), ev.done("completed")], None)
 
     def recover(conn: Connection) -> None:
-        (turn,) = leases.take_over(conn, "wrk_new", leases.others(conn, "wrk_new", ()), 6)
+        (turn,) = leases.take_over(conn, "wrk_new", leases.others(conn, ()), 6)
         queue.end_abandoned(conn, turn, "inc_1", "It died.")
 
     await database.write(die_after_done)

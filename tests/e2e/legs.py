@@ -141,3 +141,18 @@ LEGS = [
         },
     ),
 ]
+
+# The reference runtime: an image of its own, whose commands run in its sandbox.
+OWN = Leg(
+    runtime="minimal",
+    model="openai/gpt-5.5",
+    url_env="OPENAI_BASE_URL",
+    key_env="OPENAI_API_KEY",
+    url_path="/v1",
+    offers="artifact",
+    spell={
+        "shell": lambda call: ("bash", {"command": call["command"]}),
+        "write_file": _written("write", "path"),
+        "edit_file": _edited("edit", "path", "old", "new"),
+    },
+)

@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 import httpx2
 
-from tests.e2e.legs import KEY, LEGS, Json, Leg
+from tests.e2e.legs import KEY, LEGS, OWN, Json, Leg
 from tests.support import free_port
 
 SCENARIOS: dict[str, Json] = json.loads(Path(__file__).with_name("scenarios.json").read_text("utf-8"))
@@ -35,7 +35,7 @@ def fixtures(scenarios: Mapping[str, Json]) -> Iterator[Json]:
         if "error" in scenario:
             yield {"match": {"userMessage": name}, "response": scenario}
             continue
-        for leg in LEGS:
+        for leg in [OWN, *LEGS]:  # it offers what others offer, too
             if "added" in scenario:
                 yield from _added(name, scenario["added"], leg)
                 continue

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import structlog
 
 from adapters.registration import profiles
 from tests import needs
@@ -95,3 +96,18 @@ async def test_the_key_is_put_on_outside_and_not_to_be_found_inside(tmp_path: Pa
     (got,) = receiver.got
     assert got.headers["x-api-key"] == KEY
     assert got.path == "/ok"
+
+
+async def test_in_audit_mode_everything_passes_and_is_written_down(
+    tmp_path: Path, receiver: Receiver, port: int, image: str
+) -> None:
+    """[EGR-3]"""
+    asked = f"GET http://other.example:{port}/ok HTTP/1.1\nHost: x"
+    with structlog.testing.capture_logs() as lines:
+        async with boxed(tmp_path, "allowed.example", strict=False, private="", image=image) as box:
+            printed = await box.run("status(sys.argv[1])", asked)
+    assert printed == ["HTTP/1.1 204 No Content"]
+    assert [(line["decision"], line["host"]) for line in lines if line["event"] == "egress"] == [
+        ("would_deny", "other.example")
+    ]
+    assert box.told == []

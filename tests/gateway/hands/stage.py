@@ -30,6 +30,7 @@ from gateway.log.store import Log, append, entries
 from gateway.settings import Settings
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
+from gateway.turns.spec import AgentSpec
 
 SECONDS = 60
 _ORDINALS = count(1)
@@ -43,6 +44,7 @@ class Brain:
     log: Log
     turn: Claimed
     place: Place
+    spec: AgentSpec = field(default_factory=lambda: AgentSpec("agt_1", "worker", 1, "image", placement="docker"))
     over: bool = False
     dialogue: JsonLinesDialogue = field(default_factory=lambda: JsonLinesDialogue(lambda: new_id("call")))
 

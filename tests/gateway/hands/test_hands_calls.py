@@ -141,16 +141,32 @@ async def test_a_call_whose_turn_is_taken_over_meanwhile_is_not_run_again(stage:
     assert (brain.place.work / "ran").read_text() == "ran\n"
 
 
-async def test_a_call_is_not_run_again_after_its_worker_was_killed(stage: Stage, tmp_path: Path, database_url: str) -> None:
-    """[HAND-5] kill -9 between intent and result: an answer that says so, nothing left, and a new id runs."""
-    brain = await stage.begin()
-    command = f"{GROWS}; setsid sleep 977 & sleep 978"
-    given = {"data_dir": str(tmp_path), "image": stage.settings.agent_image, "url": database_url, "call_id": "one"}
-    text = json.dumps({**given, "turn": asdict(brain.turn), "command": command})
+async def killed(stage: Stage, brain: Brain, command: str) -> None:
+    """A worker that was killed in the middle of the call `one`, when it had made `ran`."""
+    given = {"data_dir": str(stage.settings.data_dir), "image": stage.settings.agent_image, "url": stage.settings.database}
+    text = json.dumps({**given, "call_id": "one", "turn": asdict(brain.turn), "command": command})
     async with await anyio.open_process([sys.executable, "-m", "tests.gateway.hands.victim", text]) as process:
         await until(brain.place.work / "ran")
         process.kill()
         await process.wait()
+
+
+async def test_what_a_killed_worker_left_of_a_turn_that_is_over_is_ended(stage: Stage) -> None:
+    """[HAND-2] Though nobody asks for the call again."""
+    brain = await stage.begin()
+    await killed(stage, brain, f"{GROWS}; setsid sleep 973 & sleep 974")
+    await stage.end(brain)
+    await stage.hands.sweep()
+    later = await stage.begin(brain.turn.session_id)
+    assert [await running(stage, later, f"sleep {n}") for n in (973, 974)] == ["0", "0"]
+    assert {row.turn_id for row in await stage.rows()} == {later.turn.id}
+
+
+async def test_a_call_is_not_run_again_after_its_worker_was_killed(stage: Stage) -> None:
+    """[HAND-5] kill -9 between intent and result: an answer that says so, nothing left, and a new id runs."""
+    brain = await stage.begin()
+    command = f"{GROWS}; setsid sleep 977 & sleep 978"
+    await killed(stage, brain, command)
     newer = await stage.supersede(brain)
     lost = await stage.call(newer, "bash", "one", command=command)
     assert lost == Result(INTERRUPTED, is_error=True, interrupted=True)
@@ -177,6 +193,30 @@ async def test_a_result_that_comes_when_its_attempt_is_over_is_kept_for_the_next
         brain.over = True
         (brain.place.work / "go").touch()
     assert await stage.call(again, "bash", "one", command=command) == results[0] == Result("1\n", exit_code=0)
+
+
+async def test_a_result_that_comes_between_two_attempts_is_told_to_the_second(stage: Stage) -> None:
+    """[HAND-4] Under the new fence: the one that began it is refused by now."""
+    brain = await stage.begin()
+    command = f"touch up; until [ -e go ]; do sleep 0.05; done; {GROWS}"
+    refused: list[type[Exception]] = []
+
+    async def one() -> None:
+        try:
+            await stage.call(brain, "bash", "one", command=command)
+        except SwitchboardError as exc:
+            refused.append(type(exc))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(one)
+        await until(brain.place.work / "up")
+        again = await stage.supersede(brain)
+        brain.over = True
+        (brain.place.work / "go").touch()
+    assert refused == [Fenced]
+    for _ in range(2):
+        assert await stage.call(again, "bash", "one", command=command) == Result("1\n", exit_code=0)
+    assert [row.result is not None for row in await stage.rows()] == [True]
 
 
 async def test_a_cancelled_call_is_ended_and_says_so(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,7 @@ from adapters.launch import hands
 from adapters.launch.hands import HANDS
 from gateway.hands.tools import Result
 from gateway.log.models import Session
+from gateway.turns.spec import AgentSpec
 from tests import needs
 from tests.gateway.hands.stage import Brain, Stage, staged, worker
 from tests.gateway.hands.test_hands_calls import until
@@ -140,6 +142,15 @@ async def test_a_container_of_another_make_up_is_made_anew_once_it_rests(stage: 
         await other.call(brain, "b", "bash", {"command": "true"})
     (made,) = await stage.containers()
     assert made.id != found.id
+
+
+async def test_an_agent_has_its_volumes_and_its_limits_there(stage: Stage) -> None:
+    spec = AgentSpec("agt_1", "worker", 1, "image", limits={"disk_mb": 1}, volumes=({"name": "cache", "target": "/mnt/cache"},))
+    for number in (1, 2):
+        brain = replace(await stage.begin(), spec=spec)
+        script = "echo x >> /mnt/cache/f; wc -l < /mnt/cache/f; head -c 2000000 /dev/zero > big; stat -c %s big"
+        assert (await stage.call(brain, "bash", command=script)).output.splitlines()[0] == str(number)
+        assert (brain.place.work / "big").stat().st_size == 2**20
 
 
 async def test_containers_of_another_installation_are_left_alone(stage: Stage, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ class Body:
         return Exited(self.code, SIGKILL if self.code is None else None)
 
     async def stop(self, *, grace: float = math.inf) -> Exited:
+        with anyio.move_on_after(grace):
+            await self.over.wait()
         self.scope.cancel()
         return await self.wait()
 

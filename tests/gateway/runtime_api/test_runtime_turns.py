@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,47 @@ async def test_cancel_is_told_to_whoever_waits_and_ends_what_does_not_listen(
     assert [page["control"] for page in told] == [[{"type": "cancel"}]] * 2
 
 
+async def test_a_cancel_that_the_image_ends_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    begun = anyio.Event()
+
+    async def play(image: Played) -> int:
+        begun.set()
+        while not (page := await image.get("events", after=9, wait=30))["control"]:
+            pass
+        assert page["control"] == [{"type": "cancel"}]
+        told.append(await image.try_post(chunk("1", "bye"), {"id": "2", "type": "done", "yield_reason": "canceled"}))
+        return 0
+
+    async with thinking(tmp_path, monkeypatch, play, stop_seconds=10) as gateway:
+        with anyio.fail_after(20):
+            sent = await gateway.send("thinker", "Hello", configuration={"returnImmediately": True})
+            await begun.wait()
+            await gateway.rpc("thinker", "CancelTask", {"id": sent["id"]})
+            task = await gateway.get("thinker", sent["id"])
+    assert task["status"]["state"] == "TASK_STATE_CANCELED"
+    assert text_of(task) == "bye"
+    assert (told[0].status_code, told[0].json()["code"]) == (409, "turn_ended")
+
+
+async def test_a_lost_journal_changes_nothing_of_what_the_image_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Json] = []
+
+    async def play(image: Played) -> int:
+        given.append(await image.get("turn"))
+        return 0
+
+    async with thinking(tmp_path, monkeypatch, play) as gateway:
+        first = await gateway.send("thinker", "One")
+        shutil.rmtree(tmp_path / "sessions" / first["contextId"])
+        await gateway.send("thinker", "Two", contextId=first["contextId"])
+        events = await gateway.events(first["contextId"])
+    assert [(turn["prompt"], turn["parts"]) for turn in given] == [("One", [{"text": "One"}]), ("Two", [{"text": "Two"}])]
+    assert "journal" in [event["body"]["kind"] for event in events if event["type"] == "notice"]
+
+
 async def test_a_steer_is_told_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, told = anyio.Event(), []
 
@@ -281,9 +323,9 @@ async def test_heartbeats_hold_off_the_stall_and_reading_does_not(tmp_path: Path
             answer = await image.http.post("/runtime/v1/heartbeat")
             assert answer.json() == {"deadline_ms": int(image.env["DEADLINE_MS"]), "control": []}
             await anyio.sleep(0.1)
-        while True:
-            await image.get("turn")
+        while (await image.http.get("/runtime/v1/turn")).status_code == 200:  # noqa: ASYNC110
             await anyio.sleep(0.1)
+        return 9
 
     async with thinking(tmp_path, monkeypatch, play, stall_seconds=0.5) as gateway:
         with anyio.fail_after(20):

@@ -12,6 +12,7 @@ from docker.client import DockerClient
 
 from tests import needs
 from tests.gateway.turns.calls import Call, calling, make_agent, of_type, processes_of, uses_tool
+from tests.gateway.turns.parrot import RUNTIMES
 from tests.gateway.turns.test_turns_contained import PLAYS, SECONDS
 from tests.support import Client, serving
 
@@ -38,10 +39,12 @@ async def turn_of(gateway: Client, call: Call) -> str:
 @pytest.mark.parametrize(("placement", "kill"), [("sandboxed", kill_processes), ("docker", kill_container)])
 async def test_a_turn_that_is_killed_in_its_box_goes_on(tmp_path: Path, placement: str, kill: Callable[[str], None]) -> None:
     """[RESUME-1] In the same journal: it knows what it was asked."""
-    image = needs.an_engine() if placement == "docker" else "none"
-    if placement == "sandboxed":
+    if placement == "docker":
+        image, runtimes = needs.an_engine(), PLAYS
+    else:
         needs.a_sandbox()
-    async with serving(tmp_path, PLAYS, agent_image=image, container_network="none", turn_backoff_seconds=0.01) as gateway:
+        image, runtimes = "none", RUNTIMES
+    async with serving(tmp_path, runtimes, agent_image=image, container_network="none", turn_backoff_seconds=0.01) as gateway:
         with anyio.fail_after(SECONDS):
             await make_agent(gateway, "boxed", "rehearsal", placement=placement)
             async with calling(gateway, "N=2 SLEEPTOOL=3", agent="boxed") as call:
