@@ -9,6 +9,7 @@ with nursery() as born:
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -23,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapters.registration import profiles
 from gateway.dial import trust
 from tests.support import GATEWAY
 
@@ -39,6 +41,9 @@ MODULES = (
     "sqlalchemy.dialects.postgresql.asyncpg",
     "uvicorn.loops.uvloop",
     "uvicorn.lifespan.on",
+    "uvicorn.protocols.websockets.auto",
+    "anyio._backends._asyncio",
+    "anyio.streams.memory",
 )
 
 
@@ -109,6 +114,9 @@ def _main(lifeline: socket.socket) -> None:
     for name in MODULES:
         importlib.import_module(name)
     trust()
+    profiles()
+    gc.collect()
+    gc.freeze()  # what nobody collects is not copied into every child
     children: set[int] = set()
     with suppress(EOFError, ConnectionError):
         lifeline.sendall(b".")
