@@ -1,6 +1,7 @@
 # make setup   .venv with the product and the test tools (called by the other two)
 # make run     serve on http://127.0.0.1:8000 with an agent `hello` one can call at once
 # make test    everything that must hold before a change goes in
+# make placements   every scenario of the CLIs in sandboxes and containers, not only one
 # make images  of the gateway, of what agents placed in containers run in, and of PostgreSQL: see docker/compose.yaml
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 CLIENTS := tests/clients
 AT_ONCE ?= 3 # test files; half of what they do is wait
 
-.PHONY: setup run test check fmt lock crash bench bench-containers clis clients images
+.PHONY: setup run test check fmt lock crash bench bench-containers clis clients images placements
 
 setup: $(VENV)/.installed
 
@@ -52,6 +53,11 @@ test: check
 	@if $(BIN)/python -c 'import os, sys; from adapters.launch.container import unreachable; sys.exit(unreachable(os.environ) or 0)'; \
 		then $(MAKE) images BASE=local; else echo "No container engine answers: the tests of containers will be skipped"; fi
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
+
+placements: setup clis
+	$(MAKE) images BASE=local
+	SWITCHBOARD_EVERY_PLACEMENT=1 $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile tests/e2e/test_sandboxed.py tests/e2e/test_contained.py \
+		tests/e2e/test_own_runtime.py
 
 fmt: setup
 	$(BIN)/ruff check --fix .

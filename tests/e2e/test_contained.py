@@ -10,7 +10,7 @@ from adapters.launch.container import TURN
 from tests import needs
 from tests.e2e.legs import Leg
 from tests.e2e.stage import SECONDS, Stage, unique
-from tests.e2e.test_invisible import lines
+from tests.e2e.test_invisible import boxed_scenarios, lines
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,11 +26,12 @@ def containers_of(turn: str) -> list[str]:
         client.close()
 
 
-async def test_a_container_shows_to_no_caller(stage: Stage, leg: Leg) -> None:
+@pytest.mark.parametrize("scenario", boxed_scenarios())
+async def test_a_container_shows_to_no_caller(stage: Stage, leg: Leg, scenario: str) -> None:
     """[BOX-3]"""
-    outside = await stage.play(leg, "SCN-edit")
+    outside = await stage.play(leg, scenario)
     async with stage.client() as client:
-        inside = await stage.say(client, leg.contained, "SCN-edit")
+        inside = await stage.say(client, leg.contained, scenario)
     assert lines(inside) == lines(outside)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -15,6 +16,13 @@ from tests.support import HEADERS, Frame, Json
 ANSWERS = ["SCN-text", "SCN-words", "SCN-tool", "SCN-fail", "SCN-edit", "SCN-odd"]
 ERRORS = ["SCN-403", "SCN-404", "SCN-429"]
 SCENARIOS = [*ANSWERS, *ERRORS]
+
+
+def boxed_scenarios() -> list[str]:
+    """Those that are played in sandboxes and containers too: one, or where it is asked for (`make placements`) all."""
+    return SCENARIOS if os.environ.get("SWITCHBOARD_EVERY_PLACEMENT") else ["SCN-edit"]
+
+
 _IDS = ("id", "taskId", "contextId", "messageId", "artifactId", "call_id", "incident")
 _VENDORS = re.compile(
     r"anthropic|claude|sonnet|openai|codex|gpt|google|gemini|opencode|scripted|llmock|exec_command|run_shell|toolu_|fc_|Bash\b",

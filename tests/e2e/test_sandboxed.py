@@ -8,7 +8,7 @@ import pytest
 from tests import needs
 from tests.e2e.legs import Leg
 from tests.e2e.stage import SECONDS, Stage, processes_of
-from tests.e2e.test_invisible import lines
+from tests.e2e.test_invisible import boxed_scenarios, lines
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,7 +16,7 @@ def _sandbox() -> None:
     needs.a_sandbox()
 
 
-@pytest.mark.parametrize("scenario", ["SCN-edit"])
+@pytest.mark.parametrize("scenario", boxed_scenarios())
 async def test_a_sandbox_shows_to_no_caller(stage: Stage, leg: Leg, scenario: str) -> None:
     """[SBX-2]"""
     outside = await stage.play(leg, scenario)
