@@ -20,7 +20,7 @@ from gateway.errors import InvalidParams, UsageError
 # The CLI is a client and knows no registry; a test compares this with its rules.
 LIMITS = (
     "turn_seconds, stall_seconds, turn_attempts, max_turns, tool_calls, output_bytes, turn_tokens, turn_cost_usd, "
-    "session_turns, session_tokens, session_cost_usd, running_turns, caller_sessions"
+    "session_turns, session_tokens, session_cost_usd, running_turns, caller_sessions, disk_mb, memory_mb, cpus, pids"
 )
 HOOKS = "pre_init, post_init, sidecar, post_run"
 PLACEMENTS = ("local", "sandboxed", "docker")

@@ -10,15 +10,14 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
-from sqlalchemy import Connection
 
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
@@ -29,29 +28,27 @@ from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
 from gateway.egress.policy import EVERYTHING
-from gateway.errors import Fenced, SwitchboardError, Unavailable
-from gateway.files import rows
+from gateway.errors import Fenced
 from gateway.files.store import Store
-from gateway.log.rows import Batch
-from gateway.log.store import Log, entries, merged
+from gateway.log.store import Log
 from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
-from gateway.turns import disk, leases, queue, resume
+from gateway.turns import disk, resume
 from gateway.turns.hooks import Hooks, SetupFailed
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
 from gateway.turns.memory import Begun, Memory
+from gateway.turns.native import PROCESS, Native
 from gateway.turns.outbox import Outbox
 from gateway.turns.pending import Pending
 from gateway.turns.receipts import Receipt
+from gateway.turns.record import Record
 from gateway.turns.spec import AgentSpec
+from gateway.turns.stamp import Stamp
 from gateway.turns.starter import Started, Starter
-from gateway.turns.veil import Veil
 from gateway.turns.warm import Resting, let_go
 
-RETRY_SECONDS = 0.2
 ENGINE_PAUSE = 0.5  # seconds
-PROCESS = "@process"  # in a session's `native`: the tag of the process that may be kept for its next turn
 T = TypeVar("T")
 
 log_ = structlog.get_logger("switchboard.turn")
@@ -76,11 +73,11 @@ class Runner:
         turn, asked = begun.turn, begun.asked
         self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
         self.journal, self._may_start = begun.journal, may_start
-        self.log, self.starter, self.settings, self.gates, self.memory = log, starter, settings, gates, memory
+        self.starter, self.settings, self.gates, self.memory = starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
         self.place = Place.of(settings.sessions_dir, turn.session_id)
-        self.native = _Native(turn.native, spec.runtime)
+        self.native = Native(turn.native, spec.runtime)
         self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
         self.has_begun = False
         self.gate: Gate | None = None  # where the agent's way out is watched
@@ -91,7 +88,6 @@ class Runner:
         self._died = False  # without a result
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent, turn.used)
-        self.events = 0
         self._pending = Pending[Event | Receipt]()
         self._receipts: list[Receipt] = []  # of lines that were read and are not on their way into the log
         self._stdin = Pending[bytes]()
@@ -100,8 +96,9 @@ class Runner:
         self._conversation = anyio.CancelScope()
         self._asked_to_stop = anyio.Event()
         self._output_at = time.monotonic()
-        self._stamp = _Stamp(self.place, self.native)
+        self._stamp = Stamp(self.place, self.native)
         self._outbox = Outbox(self.place, store, settings)
+        self._record = Record(log, turn, self.native, self._outbox, settings.lease_seconds)
         self._hooks = Hooks(spec, self.place, self._pending.add, self._spawn, settings.stop_seconds)
         self._preparing = anyio.CancelScope()
 
@@ -119,7 +116,7 @@ class Runner:
         await self.memory.end(self.turn, self.native.all)
         if not goes_on:
             await self.act_no_more()
-            await self._store(self._release)
+            await self._record.release()
         self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
         return goes_on
 
@@ -129,10 +126,6 @@ class Runner:
         following = replace(self.turn, attempt=self.turn.attempt + 1)
         most = int(self._limit("turn_attempts", self.settings.turn_attempts))
         return crashed and resume.may_go_on(following, self.mode, most)
-
-    def _release(self, conn: Connection) -> Sequence[Batch]:
-        leases.release(conn, self.turn)
-        return ()
 
     async def rest(self, seconds: float) -> None:
         """The pause after an attempt, which ends at once when the turn is asked to stop."""
@@ -233,9 +226,7 @@ class Runner:
         """Nothing runs before the log says so: a turn whose worker is lost before can simply be queued again."""
         started = resume.started(self.turn, self.asked)
         runtime = ev.notice("runtime", f"{self.spec.runtime}, mode {self.mode.name}, agent version {self.spec.version}")
-        first = entries([started, runtime, *self.notices], task_id=self.turn.task_id, turn_id=self.turn.id)
-        self.events += len(first)
-        await self._store(lambda conn: [leases.begin(conn, self.turn, first)])
+        await self._record.begin([started, runtime, *self.notices])
         self.has_begun = True
 
     async def _play(self) -> list[Event]:
@@ -425,32 +416,13 @@ class Runner:
     async def _commit(self) -> None:
         while waiting := await self._pending.take():
             events = [one for one in waiting if isinstance(one, Event)]
-            await self._append(events, [one for one in waiting if isinstance(one, Receipt)])
-
-    async def _append(self, events: list[Event], receipts: Sequence[Receipt] = ()) -> None:
-        self.events += len(events)
-        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
-        native, files = self.native.changed(), self._outbox.take_files()
-
-        def op(conn: Connection) -> Sequence[Batch]:
-            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
-            return [queue.write_events(conn, self.turn, new, native)]
-
-        await self._store(op, receipts)
+            await self._record.append(events, [one for one in waiting if isinstance(one, Receipt)])
 
     async def _interrupt(self, last: list[Event]) -> None:
         """All of a crash's last events but the `done`; the caller is told that the work goes on."""
         events = await self._outbox.declared([*last[:-1], resume.interrupted()])
-        self.events += len(events)
-        new = entries(events, task_id=self.turn.task_id, turn_id=self.turn.id)
         self.native.remember(memory=self.dialogue.memory)
-        native, files = self.native.changed(), self._outbox.take_files()
-
-        def op(conn: Connection) -> Sequence[Batch]:
-            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
-            return [queue.write_events(conn, self.turn, new, native)]
-
-        await self._store(op)
+        await self._record.append(events)
 
     async def _finish(self, last: list[Event]) -> None:
         last = self.gate.judge.judged(last) if self.gate else last
@@ -461,42 +433,9 @@ class Runner:
             error["incident"] = new_id("inc")
         self.native.remember(memory=self.dialogue.memory)
         last = await self._outbox.finish(last)
-        self.events += len(last)
         self._stays = self._may_stay(last[-1])
         self.native.hold(PROCESS, self._stays.tag if self._stays else None)
-        native, files = self.native.changed(), self._outbox.take_files()
-
-        def op(conn: Connection) -> Sequence[Batch]:
-            rows.add(conn, self.turn.session_id, self.turn.task_id, files)
-            return [queue.finish(conn, self.turn, last, native)]
-
-        await self._store(op, self._take_receipts())
-
-    async def _store(self, op: Callable[[Connection], Sequence[Batch]], receipts: Sequence[Receipt] = ()) -> None:
-        """Write, though the database may be away for a while. Raises Unavailable after the length of a lease."""
-
-        def with_receipts(conn: Connection) -> Sequence[Batch]:
-            batches = op(conn)
-            for receipt in receipts:
-                receipt.join(conn)
-            return batches
-
-        give_up = time.monotonic() + self.settings.lease_seconds
-        while True:
-            try:
-                batches = await self.log.write(with_receipts if receipts else op, beside=True)
-            except Unavailable as exc:
-                if time.monotonic() > give_up:
-                    _fail(receipts, exc)
-                    raise
-                await anyio.sleep(RETRY_SECONDS)
-            except SwitchboardError as exc:
-                _fail(receipts, exc)
-                raise
-            else:
-                for receipt in receipts:
-                    receipt.settle(batches[0].after.seq)
-                return
+        await self._record.finish(last, self._take_receipts())
 
     def _report(self, status: str, done: Event, began: float) -> None:
         error = done.body["error"] or {}
@@ -510,74 +449,7 @@ class Runner:
             status=status,
             error=error.get("category"),
             incident=error.get("incident"),
-            events=self.events,
+            events=self._record.events,
             unknown_lines=self.dialogue.unknown,
             ms=round((time.monotonic() - began) * 1000),
         )
-
-
-def _fail(receipts: Sequence[Receipt], error: SwitchboardError) -> None:
-    for receipt in receipts:
-        receipt.fail(error)
-
-
-class _Native:
-    """What the runtime wants remembered of a session, kept beside what other runtimes wanted."""
-
-    def __init__(self, native: dict[str, Any], runtime: str) -> None:
-        self._all, self._runtime, self._dirty = native, runtime, True  # the journal's name is always new
-        self.mine: dict[str, Any] = dict(native.get(runtime) or {})
-
-    def remember(self, **what: Any) -> None:
-        self._dirty = self._dirty or any(self.mine.get(key) != value for key, value in what.items())
-        self.mine.update(what)
-
-    def hold(self, key: str, value: str | None) -> None:
-        """What is the session's, whatever it runs on."""
-        if self._all.get(key) != value:
-            self._all, self._dirty = {**self._all, key: value}, True
-
-    def changed(self) -> dict[str, Any] | None:
-        """The whole, if it has to be written again."""
-        dirty, self._dirty = self._dirty, False
-        return self.all if dirty else None
-
-    @property
-    def all(self) -> dict[str, Any]:
-        return {**self._all, self._runtime: dict(self.mine)}
-
-
-class _Stamp:
-    """Fills in what only the runner knows: durations and the runtime's session; and draws the veil over paths."""
-
-    def __init__(self, place: Place, native: _Native) -> None:
-        self._native = native
-        self._began: dict[str, float] = {}  # open calls
-        self._veil = Veil(place.shown)
-
-    def all(self, events: list[Event]) -> list[Event]:
-        return [stamped for event in merged(events) for stamped in self._one(event)]
-
-    def rest(self) -> list[Event]:
-        """Text that was held back, because it may be the beginning of a path."""
-        held = self._veil.rest()
-        return [ev.chunk(held)] if held else []
-
-    def _one(self, event: Event) -> list[Event]:
-        if event.type == "chunk":
-            text = self._veil.text(event.body["text"])
-            return [ev.chunk(text)] if text else []
-        if event.level == "internal":
-            if event.type == "native_session":
-                self._native.remember(native_session=event.body["id"])
-            return [event]
-        shown = replace(event, body=self._timed(event.type, self._veil.clean(event.body)))
-        return [*self.rest(), shown]
-
-    def _timed(self, type: str, body: dict[str, Any]) -> dict[str, Any]:
-        if type == "tool_start":
-            self._began[body["call_id"]] = time.monotonic()
-        elif type == "tool_result":
-            began = self._began.pop(body["call_id"], None)
-            body["duration_ms"] = None if began is None else round((time.monotonic() - began) * 1000)
-        return body

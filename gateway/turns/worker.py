@@ -39,7 +39,8 @@ from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
 from gateway.turns.limits import stricter
 from gateway.turns.memory import Memory
-from gateway.turns.runner import PROCESS, Runner
+from gateway.turns.native import PROCESS
+from gateway.turns.runner import Runner
 from gateway.turns.runtimes import profile_of
 from gateway.turns.spec import AgentLoader, AgentSpec
 from gateway.turns.starter import SWEEP_PATIENCE, Starter

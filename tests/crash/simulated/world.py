@@ -22,7 +22,9 @@ from sqlalchemy import Connection
 
 import gateway.clock
 import gateway.turns.launching
+import gateway.turns.record
 import gateway.turns.runner
+import gateway.turns.stamp
 import gateway.turns.watch
 import gateway.turns.worker
 from adapters.profile import Profile
@@ -313,6 +315,8 @@ class World:
                 (gateway.turns.worker, "time", monotonic),
                 (gateway.turns.watch, "time", monotonic),
                 (gateway.turns.runner, "time", monotonic),
+                (gateway.turns.record, "time", monotonic),
+                (gateway.turns.stamp, "time", monotonic),
                 (gateway.clock, "time", SimpleNamespace(time_ns=time_ns)),
                 (gateway.clock, "secrets", SimpleNamespace(token_hex=token_hex)),
                 (gateway.turns.launching, "uuid", SimpleNamespace(uuid4=lambda: token_hex(16))),
