@@ -38,8 +38,10 @@ async def take_over(folder: Path, found: Found, rng: random.Random, env: Mapping
             with two_workers(folder, env, born) as workers:
                 while found.next():
                     how = signal.SIGSTOP if found.done % 2 == 0 else signal.SIGKILL
-                    with found.looking_at(f"a worker gets {how.name}"), anyio.fail_after(90):
+                    with found.looking_at(f"a worker gets {how.name}"), anyio.fail_after(180):
                         await one(client, workers, how, sqlite, rng, found)
+                    await anyio.to_thread.run_sync(renew, workers, workers[0])
+                    await anyio.to_thread.run_sync(renew, workers, workers[0])
 
 
 async def one(
@@ -74,10 +76,14 @@ async def one(
     assert attempts == [1, 2]
     assert [event["type"] for event in events].count("done") == 1
     check_fences(events)
-    victim.end(signal.SIGKILL)
-    workers.remove(victim)
-    workers.append(WorkerProcess(victim.data_dir, victim.env, born=victim.born))
-    await anyio.to_thread.run_sync(workers[-1].start)
+
+
+def renew(workers: list[WorkerProcess], old: WorkerProcess) -> None:
+    """Another one in its place."""
+    old.end(signal.SIGKILL)
+    workers.remove(old)
+    workers.append(WorkerProcess(old.data_dir, old.env, born=old.born))
+    workers[-1].start()
 
 
 def check_fences(events: list[Json]) -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncpg
 import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.util import await_only
 
+from gateway.db import line
 from gateway.db.engine import Database
+from gateway.db.postgres import _SERVER
 from gateway.errors import Unavailable
 from gateway.log.rows import Position
 from gateway.log.store import Log, append, read
@@ -217,3 +220,18 @@ async def test_a_server_that_is_not_there_is_unavailable_at_the_start(tmp_path: 
     with pytest.raises(Unavailable, match="did not answer"):
         await database.start()
     await database.aclose()
+
+
+async def test_who_stands_still_between_preparing_a_statement_and_executing_it_is_thrown_out(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[LEASE-1] The server takes it for active: its timeouts for idle transactions do not hold."""
+    monkeypatch.setattr(line, "STILL_SECONDS", 0.3)
+    stopped = await asyncpg.connect(url, server_settings=_SERVER)
+    await stopped.execute("BEGIN")
+    await stopped.execute("LOCK TABLE runtime")
+    await stopped.prepare("SELECT count(*) FROM runtime")
+    async with opened(url) as (database,):
+        assert await database.write(adding("after all")) == "after all"
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await stopped.execute("COMMIT")
