@@ -1,7 +1,7 @@
 # make setup   .venv with the product and the test tools (called by the other two)
 # make run     serve on http://127.0.0.1:8000 with an agent `hello` one can call at once
 # make test    everything that must hold before a change goes in
-# make placements   every scenario of the CLIs in sandboxes and containers, not only one
+# make placements  every scenario of the CLIs in sandboxes and containers, not only one
 # make images  of the gateway, of what agents placed in containers run in, and of PostgreSQL: see docker/compose.yaml
 
 PYTHON ?= python3

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import anyio
@@ -85,7 +87,10 @@ async def test_a_turn_whose_worker_is_killed_or_stands_still_is_taken_over(tmp_p
             for how in (signal.SIGKILL, signal.SIGSTOP):
                 frames = await until_a_tool_runs(client.stream("mine", "N=20 SLEEPTOOL=600"))
                 victim = holder(three)
-                victim.send(how)
+                if how == signal.SIGSTOP:
+                    await anyio.to_thread.run_sync(stand_still, victim, tmp_path / "switchboard.db")
+                else:
+                    victim.send(how)
                 frames = await rest_of(client, frames)
                 assert final_state(frames) in ENDED
                 if how == signal.SIGSTOP:
@@ -98,6 +103,24 @@ async def test_a_turn_whose_worker_is_killed_or_stands_still_is_taken_over(tmp_p
                 assert len(of_type(events, "done")) == 1
                 assert len(of_type(events, "tool_start")) == len(of_type(events, "tool_result"))
                 assert processes_of(turn_ids(events)) == []
+
+
+def stand_still(worker: WorkerProcess, database: Path) -> None:
+    """Not in the middle of a commit: there it would hold up all others that share an SQLite database (specs/design-notes.md)."""
+    worker.send(signal.SIGSTOP)
+    while database.exists() and is_locked(database):
+        worker.send(signal.SIGCONT)
+        time.sleep(0.01)
+        worker.send(signal.SIGSTOP)
+
+
+def is_locked(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=1)) as conn:
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 @asynccontextmanager
@@ -260,7 +283,7 @@ async def test_a_turn_whose_lease_cannot_be_renewed_is_stopped_and_then_ended(
 ) -> None:
     """[LEASE-5]"""
     url = own_server.url("migrated")
-    async with serving(tmp_path, RUNTIMES, database_url=url, lease_seconds=1) as gateway:
+    async with serving(tmp_path, RUNTIMES, database_url=url, lease_seconds=1, turn_attempts=1) as gateway:
         with anyio.fail_after(60):
             frames = await until_a_tool_runs(gateway.stream("hello", "N=2 SLEEPTOOL=600"))
             task = frames[0].result["task"]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from secrets import token_hex
 from signal import SIGKILL
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -111,14 +113,18 @@ async def thinking(
     **more: Any,
 ) -> AsyncIterator[Client]:
     """A gateway with an agent `thinker`, whose runtime is an image that does as `play` does, attempt by attempt."""
-    async with anyio.create_task_group() as group:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="api")))
+        group = await stack.enter_async_context(anyio.create_task_group())
 
         async def think(self: Starter, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
             public, told = parted(launch.env, work.spec.env, profile)
 
             async def start(brain: Brain, token: str) -> Body:
                 env = box_of(brain, token, launch.image, public, {}, "1:1").env
-                transport = httpx2.AsyncHTTPTransport(uds=str(self._api.socket))
+                link = folder / token_hex(4)  # the path a client gives of a socket has at most 107 bytes
+                link.symlink_to(self._api.socket)
+                transport = httpx2.AsyncHTTPTransport(uds=str(link))
                 headers = {"Authorization": f"Bearer {token}"}
                 http = httpx2.AsyncClient(transport=transport, base_url="http://api", headers=headers, timeout=30)
                 body = Body()
