@@ -106,7 +106,7 @@ async def test_a_turn_whose_worker_is_killed_or_stands_still_is_taken_over(tmp_p
 
 
 def stand_still(worker: WorkerProcess, database: Path) -> None:
-    """Not in the middle of a commit: there it would hold up all others that share an SQLite database (specs/design-notes.md)."""
+    """Not in the middle of a commit, where it would hold up all who share an SQLite database (specs/design-notes.md)."""
     worker.send(signal.SIGSTOP)
     while database.exists() and is_locked(database):
         worker.send(signal.SIGCONT)
