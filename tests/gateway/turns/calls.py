@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,13 @@ def processes_of(turn_ids: set[str]) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def kill_processes_of(turn_ids: set[str]) -> None:
+    """SIGKILL to each; one may be gone already by the death of another."""
+    for process in processes_of(turn_ids):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 async def turns_of(gateway: Client, session_id: str) -> list[Json]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from tests.gateway.turns.calls import (
     calling,
     cancel,
     error_of,
+    kill_processes_of,
     make_agent,
     of_type,
-    processes_of,
     speaks,
     state_of,
     turns_of,
@@ -39,8 +38,7 @@ NEVER = ["wait", "never"]
 
 async def kill_runtime(gateway: Client, call: Call) -> None:
     events = await gateway.events(call.task["contextId"])
-    for process in processes_of({event["turn_id"] for event in events if event["turn_id"]}):
-        process.send_signal(signal.SIGKILL)
+    kill_processes_of({event["turn_id"] for event in events if event["turn_id"]})
 
 
 def begun(events: list[Json]) -> list[Json]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +10,14 @@ import pytest
 from docker.client import DockerClient
 
 from tests import needs
-from tests.gateway.turns.calls import Call, calling, make_agent, of_type, processes_of, uses_tool
+from tests.gateway.turns.calls import Call, calling, kill_processes_of, make_agent, of_type, uses_tool
 from tests.gateway.turns.parrot import RUNTIMES
 from tests.gateway.turns.test_turns_contained import PLAYS, SECONDS
 from tests.support import Client, serving
 
 
 def kill_processes(turn: str) -> None:
-    for process in processes_of({turn}):
-        process.send_signal(signal.SIGKILL)
+    kill_processes_of({turn})
 
 
 def kill_container(turn: str) -> None:
