@@ -89,7 +89,7 @@ class Engine:
 
     def _answers_directly(self, conn: Connection, agent_id: str, version: int, new: Inbound) -> bool:
         """Whether the runtime that gets a message may answer it by a message alone."""
-        key = (agent_id, queue.version_of(conn, new.context_id) or version)
+        key = (agent_id, (queue.version_of(conn, new.context_id) if new.context_id else None) or version)
         if key not in self._direct:
             try:
                 spec = self.load_agent(conn, *key)

@@ -15,7 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, exists, func, literal_column, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from gateway.errors import RateLimited
 from gateway.log.models import Session, Turn
@@ -34,23 +45,26 @@ _IS_QUEUED = _turn.state == literal_column("'queued'")
 _IS_RUNNING = _turn.state == literal_column("'running'")
 _IS_ENDED = _turn.state == literal_column("'ended'")
 
-_LAST_BEGUN = [select(_turn.round).where(state).order_by(_turn.round.desc()).limit(1) for state in (_IS_RUNNING, _IS_ENDED)]
-_LAST_OF_FLOW = (
-    select(_turn.round)
-    .where(_turn.agent_id == bindparam("agent"), _turn.principal == bindparam("caller"))
-    .order_by(_turn.round.desc())
-    .limit(1)
+
+def _last_round(*where: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(_turn.round).where(*where).order_by(_turn.round.desc()).limit(1).scalar_subquery()
+
+
+_LAST_ROUNDS = select(
+    _last_round(_IS_RUNNING),
+    _last_round(_IS_ENDED),
+    _last_round(_turn.agent_id == bindparam("agent"), _turn.principal == bindparam("caller")),
 )
-_NEXT = select(_T).where(_IS_QUEUED, _turn.aside.is_(None)).order_by(_turn.round, _turn.queued_at).limit(1)
-_OF_ITS_SESSION = _turn.session_id == bindparam("session")
-_BUSY = select(
-    exists().where(_OF_ITS_SESSION, _IS_RUNNING)
-    | exists().where(_OF_ITS_SESSION, _IS_QUEUED, _turn.ordinal < bindparam("before"))
+_next = select(_T).where(_IS_QUEUED, _turn.aside.is_(None)).order_by(_turn.round, _turn.queued_at).limit(1).subquery("next")
+_OF_ITS_SESSION = _turn.session_id == _next.c.session_id
+_BUSY = exists().where(_OF_ITS_SESSION, _IS_RUNNING) | exists().where(
+    _OF_ITS_SESSION, _IS_QUEUED, _turn.ordinal < _next.c.ordinal
 )
+_LIMITS = select(_version.limits).where(_agent.id == _version.agent_id, _version.version == _agent.version)
+_LIMITS_NOW = _LIMITS.where(_agent.id == _KEY)
+_NEXT = select(_next, _BUSY.label("busy"), _LIMITS.where(_agent.id == _next.c.agent_id).scalar_subquery().label("limits"))
 _RUNNING_OF_AGENT = select(func.count()).where(_turn.agent_id == _KEY, _IS_RUNNING)
-_LIMITS = select(_version.limits).where(_version.agent_id == _KEY, _agent.id == _KEY, _version.version == _agent.version)
 _SET_ASIDE = update(_T).where(_turn.id == _KEY)
-_UNSETTLED = select(_turn.id, _turn.session_id, _turn.agent_id).where(_IS_ENDED, _turn.settled == literal_column("false"))
 _ASIDE = select(_turn.id, _turn.session_id).where(_IS_QUEUED)
 _OF_SESSION = _ASIDE.where(_turn.session_id == _KEY, _turn.aside.is_not(None)).order_by(_turn.ordinal).limit(1)
 _OF_AGENT = _ASIDE.where(_turn.agent_id == _KEY, _turn.aside == "agent").order_by(_turn.round).limit(ROOM)
@@ -59,14 +73,20 @@ _SESSIONS = (
     .where(_session.agent_id == bindparam("agent"), _session.principal == bindparam("caller"), _session.status != "archived")
     .limit(bindparam("most"))
 )
+_SOME_ASIDE = select(exists().where(_IS_QUEUED, _turn.aside.is_not(None)))
 _BACK = _SET_ASIDE.values(aside=None)
-_SETTLE = _SET_ASIDE.values(settled=True)
+_SETTLE = (
+    update(_T)
+    .where(_IS_ENDED, _turn.settled == literal_column("false"))
+    .values(settled=True)
+    .returning(_turn.session_id, _turn.agent_id)
+)
 
 
 def round_of(conn: Connection, agent_id: str, principal: str) -> int:
     """The round of a new turn of an agent for a caller."""
-    begun = max(conn.execute(query).scalar() or 0 for query in _LAST_BEGUN)
-    last = conn.execute(_LAST_OF_FLOW, {"agent": agent_id, "caller": principal}).scalar()
+    running, ended, last = conn.execute(_LAST_ROUNDS, {"agent": agent_id, "caller": principal}).one()
+    begun: int = max(running or 0, ended or 0)
     return begun if last is None else max(begun, last + 1)
 
 
@@ -84,7 +104,7 @@ def next_turns(conn: Connection) -> Iterator[Any]:
 
 def check_sessions(conn: Connection, agent_id: str, principal: str) -> None:
     """Raises RateLimited where a caller has as many sessions of an agent as it allows one."""
-    most = (conn.execute(_LIMITS, {"key": agent_id}).scalar() or {}).get("caller_sessions")
+    most = (conn.execute(_LIMITS_NOW, {"key": agent_id}).scalar() or {}).get("caller_sessions")
     if most is None:
         return
     if len(conn.execute(_SESSIONS, {"agent": agent_id, "caller": principal, "most": most}).all()) >= most:
@@ -94,10 +114,9 @@ def check_sessions(conn: Connection, agent_id: str, principal: str) -> None:
 
 def _hindrance(conn: Connection, turn: Any) -> str | None:
     """What keeps a turn from beginning: its session, where another comes first, or its agent, which has enough."""
-    if conn.execute(_BUSY, {"session": turn.session_id, "before": turn.ordinal}).scalar():
+    if turn.busy:
         return "session"
-    limits = conn.execute(_LIMITS, {"key": turn.agent_id}).scalar() or {}
-    room = limits.get("running_turns")
+    room = (turn.limits or {}).get("running_turns")
     if room is not None and conn.execute(_RUNNING_OF_AGENT, {"key": turn.agent_id}).scalar_one() >= room:
         return "agent"
     return None
@@ -105,9 +124,11 @@ def _hindrance(conn: Connection, turn: Any) -> str | None:
 
 def _settle(conn: Connection) -> None:
     """Look again at what ended turns may have made room for."""
-    for ended in conn.execute(_UNSETTLED).all():
+    settled = conn.execute(_SETTLE).all()
+    if not settled or not conn.execute(_SOME_ASIDE).scalar():
+        return
+    for ended in settled:
         waiting = [*conn.execute(_OF_SESSION, {"key": ended.session_id}), *conn.execute(_OF_AGENT, {"key": ended.agent_id})]
         for turn in waiting:
             locked(conn, turn.session_id)
             conn.execute(_BACK, {"key": turn.id})
-        conn.execute(_SETTLE, {"key": ended.id})
