@@ -183,4 +183,4 @@ class Log:
         self.missed.set()
 
     async def read(self, session_id: str, after: Position, limit: int = 1000) -> list[Row]:
-        return await self.database.read(lambda conn: read(conn, session_id, after, limit))
+        return await self.database.read(lambda conn: read(conn, session_id, after, limit), snapshot=False)

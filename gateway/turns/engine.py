@@ -127,7 +127,7 @@ class Engine:
         """Wait for a turn that was asked to stop, whoever holds it."""
         self._ask()
         await self.worker.wait(turn_id)
-        while not await self.log.database.read(lambda conn: orders.has_ended(conn, turn_id)):  # noqa: ASYNC110  (elsewhere)
+        while not await self.log.database.read(lambda conn: orders.has_ended(conn, turn_id), snapshot=False):  # noqa: ASYNC110  (elsewhere)
             await anyio.sleep(LOOK_SECONDS)
 
     async def cancel_session(self, session_id: str) -> list[str]:

@@ -89,7 +89,7 @@ class Worker:
         self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
-        self._work = anyio.Event()
+        self._work, self._told = anyio.Event(), True
         self._asked = anyio.Event()
         self._draining = anyio.Event()
         self.stopped = anyio.Event()
@@ -100,7 +100,8 @@ class Worker:
         return len(self._held)
 
     def wake(self) -> None:
-        """A turn may wait."""
+        """A turn waits."""
+        self._told = True
         self._work.set()
 
     def attend(self) -> None:
@@ -143,15 +144,12 @@ class Worker:
     # -- claiming
 
     async def _claim_until_drained(self, group: anyio.abc.TaskGroup) -> None:
-        told = True
         while not self._draining.is_set():
-            self._work = anyio.Event()
+            self._work, told, self._told = anyio.Event(), self._told, False
             for turn in await self._claim(self.settings.concurrency - len(self._held), told):
                 self._start(turn, group)
-            told = False
             with anyio.move_on_after(POLL_SECONDS):
                 await self._work.wait()
-                told = True
         with anyio.move_on_after(self.settings.drain_seconds):
             for held in list(self._held.values()):
                 await held.finished.wait()
@@ -167,7 +165,7 @@ class Worker:
             return []
         lease = self.settings.lease_seconds
         try:
-            if not told and not await self.log.database.read(queue.some_wait):
+            if not told and not await self.log.database.read(queue.some_wait, snapshot=False):
                 return []
             return await self.log.database.write(lambda conn: queue.claim(conn, self.name, free, lease))
         except SwitchboardError as exc:
@@ -192,7 +190,7 @@ class Worker:
         runners = {id: held.runner for id, held in self._held.items() if held.runner is not None}
         if not runners:
             return
-        asked = await self.log.database.read(lambda conn: orders.asked(conn, list(runners)))
+        asked = await self.log.database.read(lambda conn: orders.asked(conn, list(runners)), snapshot=False)
         for id in asked.stop:
             runners[id].cancel()
         for into, waiting in asked.messages:
@@ -349,7 +347,7 @@ class Worker:
         return await self.log.database.write(lambda conn: leases.again(conn, died, self.name, lease))
 
     async def _asked_to_stop(self, turn: Claimed) -> bool:
-        return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))
+        return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn), snapshot=False)
 
     async def _patiently(self, do: Callable[[], Awaitable[T]]) -> T:
         """A database that is away for a while costs a turn nothing; when the lease is lost meanwhile this is cancelled."""
