@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,12 +18,12 @@ from gateway.db.engine import Database
 from registry.images import Image, push
 from tests import needs
 from tests.gateway.deliver.receivers import receiving
+from tests.gateway.runtime_api import brains
 from tests.support import Client, GatewayProcess, database_url, message, serving, text_of
 
 Json = dict[str, Any]
 
 SECONDS = 120
-BRAIN = Path(__file__).parent / "brain.py"
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +36,7 @@ def client() -> Iterator[DockerClient]:
 
 @pytest.fixture(scope="module")
 def brain(client: DockerClient) -> str:
-    """The id of an image with no shell in its way: its entry point is a program."""
-    base = needs.an_engine("base")
-    dockerfile = f'FROM {base}\nCOPY brain.py /brain.py\nENTRYPOINT ["/usr/bin/python3", "-I", "/brain.py"]\n'
-    with io.BytesIO() as file:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for name, data in (("Dockerfile", dockerfile.encode()), ("brain.py", BRAIN.read_bytes())):
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(data), 0o644
-                tar.addfile(entry, io.BytesIO(data))
-        file.seek(0)
-        image, _ = client.images.build(fileobj=file, custom_context=True, rm=True, forcerm=True, tag="switchboard-test-brain")
-    return str(image.id)
+    return brains.made(client, needs.an_engine("base"))
 
 
 def containers_of(client: DockerClient, data_dir: Path) -> list[str]:
