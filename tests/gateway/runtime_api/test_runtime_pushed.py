@@ -62,7 +62,7 @@ def which(task: Json) -> str:
 
 
 async def ended(gateway: Client, task: Json) -> Json:
-    while state_of(task) in ("SUBMITTED", "WORKING"):
+    while state_of(task) in ("SUBMITTED", "WORKING"):  # noqa: ASYNC110
         await anyio.sleep(0.05)
         task = await gateway.get("thinker", task["id"])
     return task
@@ -83,7 +83,7 @@ async def test_a_turn_in_the_middle_of_a_tool_ends_on_the_image_it_began_with(
     async def held(gateway: Client, change: Any) -> tuple[Json, Json]:
         """A session's turn, during a tool of which something changes; its next turn."""
         sent = await gateway.send("thinker", "HOLD LOOK", configuration={"returnImmediately": True})
-        while not of_type(await gateway.events(sent["contextId"]), "tool_start"):
+        while not of_type(await gateway.events(sent["contextId"]), "tool_start"):  # noqa: ASYNC110
             await anyio.sleep(0.05)
         before = bodies(client, tmp_path)
         await change
