@@ -62,7 +62,7 @@ def which(task: Json) -> str:
 
 
 async def ended(gateway: Client, task: Json) -> Json:
-    while state_of(task) in ("SUBMITTED", "WORKING"):  # noqa: ASYNC110
+    while state_of(task) in ("SUBMITTED", "WORKING"):
         await anyio.sleep(0.05)
         task = await gateway.get("thinker", task["id"])
     return task
