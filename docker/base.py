@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from docker.client import DockerClient
 from docker.errors import ImageNotFound
@@ -57,15 +57,24 @@ def local_base(client: DockerClient, more: str = "") -> str:
 
 def programs(packages: str) -> Iterator[str]:
     """Every file of the packages, and what is nobody's: Node where it was installed by hand, certificates, awk."""
+    yield from packaged(packages)
+    yield from wanted(["/etc/ssl/certs/ca-certificates.crt", "/etc/alternatives/awk", "/usr/bin/awk"])
+    if node := shutil.which("node"):
+        yield os.path.realpath(node)
+
+
+def packaged(packages: str) -> Iterator[str]:
     query = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}${binary:Package}\n", *packages.split()]
     said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     installed = [line.split()[1] for line in said.splitlines() if line.startswith("ii")]
     listed = subprocess.run(["dpkg", "--listfiles", *installed], capture_output=True, text=True, check=True).stdout
-    for path in [*listed.splitlines(), "/etc/ssl/certs/ca-certificates.crt", "/etc/alternatives/awk", "/usr/bin/awk"]:
+    yield from wanted(listed.splitlines())
+
+
+def wanted(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
         if path.startswith("/") and not USELESS.search(path) and os.path.lexists(path) and not is_folder(path):
             yield MERGED.sub(r"/usr/\1", path)
-    if node := shutil.which("node"):
-        yield os.path.realpath(node)
 
 
 def is_folder(path: str) -> bool:

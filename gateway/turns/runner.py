@@ -253,6 +253,8 @@ class Runner:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             self._hooks.env = env
             with self._preparing:
+                if launch.image:
+                    await self._patiently(lambda: self.starter.fetch(launch.image, self._awaits))
                 if self._hooks.has_setup:
                     await self._patiently(self._hooks.prepare)
             self._two_way = launch.keep_stdin
@@ -301,6 +303,9 @@ class Runner:
                 if self._moves or time.monotonic() > give_up or self._asked_to_stop.is_set():
                     raise
             await self.rest(ENGINE_PAUSE)
+
+    def _awaits(self, image: str) -> None:
+        self._pending.add([ev.notice("image_awaited", f"The container engine gets {image} from its registry.")])
 
     async def _start(self, launch: Launch) -> Started:
         if not self._may_start():

@@ -20,7 +20,7 @@ import anyio.abc
 import anyio.to_thread
 import structlog
 
-from adapters.launch import sandbox
+from adapters.launch import images, sandbox
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
 from adapters.launch.home import Bind, child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
@@ -103,6 +103,12 @@ class Starter:
             return await self._containers.spawn(box, await self._sidecar(ways, box))
 
         return await self._api.begin(replace(work, variables=told), start)
+
+    async def fetch(self, image: str, awaits: Callable[[str], None]) -> None:
+        """Have the engine get an image it lacks, which may take minutes: `awaits` is told before. Raises LaunchError."""
+        if not await images.is_there(self._containers, image):
+            awaits(image)
+            await images.pull(self._containers, image)
 
     async def _contained(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None) -> Container:
         user = user_inside()
