@@ -44,6 +44,7 @@ from docker.types import LogConfig, Mount, Ulimit
 from adapters.launch.frames import Attached
 from adapters.launch.home import Bind
 from adapters.launch.lines import Line
+from adapters.launch.strays import end_strays
 from adapters.launch.warden import Exited, LaunchError
 
 THREADS = 16  # calls to the engine at the same time
@@ -157,6 +158,10 @@ class Engine:
                 _knock(self._environ, CALL_SECONDS)
             return what(self._client)
 
+    async def silent(self) -> str:
+        """Why it does not answer, "" if it does. Asks each time, and waits for seconds only."""
+        return await anyio.to_thread.run_sync(unreachable, self._environ, abandon_on_cancel=True)
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
@@ -217,6 +222,7 @@ class Container:
                 exited = await self._exited()
             except LaunchError as exc:
                 self._lost = str(exc)
+                await self._end_strays(exc)
         return exited
 
     async def kill(self) -> None:
@@ -238,6 +244,11 @@ class Container:
             await self._engine.remove(self.id)
         except LaunchError as exc:
             logger.error("container %s was not removed: %s", self.id[:12], exc)
+            await self._end_strays(exc)
+
+    async def _end_strays(self, exc: LaunchError) -> None:
+        if isinstance(exc, EngineGone):
+            await anyio.to_thread.run_sync(end_strays, self.id)
 
     @property
     def _open(self) -> Attached:

@@ -42,6 +42,12 @@ _LAST_OF_FLOW = (
     .limit(1)
 )
 _NEXT = select(_T).where(_IS_QUEUED, _turn.aside.is_(None)).order_by(_turn.round, _turn.queued_at).limit(1)
+_NEXT_PLAIN = _NEXT.where(_turn.engine == literal_column("false"))
+_PLACED = (
+    select(_version.placement)
+    .join_from(Session.__table__, AgentVersion.__table__, _version.agent_id == _session.agent_id)  # type: ignore[attr-defined]
+    .where(_session.id == _KEY, _version.version == _session.agent_version)
+)
 _OF_ITS_SESSION = _turn.session_id == bindparam("session")
 _BUSY = select(
     exists().where(_OF_ITS_SESSION, _IS_RUNNING)
@@ -70,10 +76,24 @@ def round_of(conn: Connection, agent_id: str, principal: str) -> int:
     return begun if last is None else max(begun, last + 1)
 
 
-def next_turns(conn: Connection) -> Iterator[Any]:
-    """Turns that may begin, the next one first. Whoever takes one begins it before asking for another."""
+def needs_engine(conn: Connection, session_id: str) -> bool:
+    """Whether the turns of a session run in containers."""
+    return bool(conn.execute(_PLACED, {"key": session_id}).scalar() == "docker")
+
+
+def some_plain(conn: Connection) -> bool:
+    """Whether a turn may be there that could begin without a container engine."""
+    return any(conn.execute(query).first() is not None for query in (_NEXT_PLAIN, _UNSETTLED.limit(1)))
+
+
+def next_turns(conn: Connection, engines: bool = True) -> Iterator[Any]:
+    """Turns that may begin, the next one first. Whoever takes one begins it before asking for another.
+
+    Without `engines` those only that need no container engine.
+    """
     _settle(conn)
-    while (turn := conn.execute(_NEXT).first()) is not None:
+    query = _NEXT if engines else _NEXT_PLAIN
+    while (turn := conn.execute(query).first()) is not None:
         reason = _hindrance(conn, turn)
         if reason is None:
             yield turn

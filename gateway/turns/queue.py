@@ -126,6 +126,7 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
     row |= {"digest": new.digest, "steers": running.id if running else None, "interrupt_requested": False}
     row |= {"agent_id": agent_id, "principal": principal, "round": fair.round_of(conn, agent_id, principal)}
+    row["engine"] = fair.needs_engine(conn, session_id)
     conn.execute(_ADD_TURN, {**row, "settled": False, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
     return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"], new.direct)
@@ -183,14 +184,17 @@ def version_of(conn: Connection, session_id: str | None) -> int | None:
     return found
 
 
-def claim(conn: Connection, owner: str, limit: int, lease_seconds: float) -> list[Claimed]:
-    """Take up to `limit` queued turns, as `fair` has them, none of a session that has one running."""
-    turns = islice(fair.next_turns(conn), limit)
+def claim(conn: Connection, owner: str, limit: int, lease_seconds: float, engines: bool = True) -> list[Claimed]:
+    """Take up to `limit` queued turns, as `fair` has them, none of a session that has one running.
+
+    Without `engines` none that needs a container engine.
+    """
+    turns = islice(fair.next_turns(conn, engines), limit)
     return [_begin(conn, leases.take(conn, turn, owner, lease_seconds)) for turn in turns]
 
 
-def some_wait(conn: Connection) -> bool:
-    return conn.execute(_SOME_WAIT).first() is not None
+def some_wait(conn: Connection, engines: bool = True) -> bool:
+    return conn.execute(_SOME_WAIT).first() is not None if engines else fair.some_plain(conn)
 
 
 def _begin(conn: Connection, turn: Claimed) -> Claimed:
@@ -355,3 +359,13 @@ def interrupt_abandoned(conn: Connection, turn: Claimed, why: str, told: Event) 
     """The same for a turn that goes on."""
     new = entries([*closing(conn, turn, why, "runtime_crash"), told], task_id=turn.task_id, turn_id=turn.id)
     return [write_events(conn, turn, new, None)]
+
+
+def move(conn: Connection, turn: Claimed, told: Event) -> list[Batch]:
+    """Put a turn back into the queue of which nothing runs any more, for another worker to go on with. [] if it is to stop."""
+    locked(conn, turn.session_id, turn.fence)
+    if asked_to_stop(conn, turn):
+        return []
+    batch = write_events(conn, turn, entries([told], task_id=turn.task_id, turn_id=turn.id), None)
+    leases.hand_back(conn, turn)
+    return [batch]

@@ -33,6 +33,7 @@ from gateway.runtime_api.container import API_PORT, box_of, parted
 from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import ground, orders
+from gateway.turns.engines import Engines
 from gateway.turns.launching import Place
 from gateway.turns.spec import AgentSpec
 from gateway.turns.warm import Warm
@@ -58,6 +59,7 @@ class Starter:
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
+        self.engines = Engines(database, worker, self._containers.silent, self.sweep)
 
     @property
     def engine(self) -> Engine:
