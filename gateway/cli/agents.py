@@ -154,7 +154,6 @@ def show(out: Output, api: OwnerApi, name: str) -> None:
     "update",
     examples=(
         "switchboard agent update mailer --runtime codex --model openai/gpt-5",
-        "switchboard agent update mailer --env LANG=de_DE.UTF-8 --unset prompt",
         "switchboard agent update mailer --hook 'pre_init=npm ci' --hook-seconds pre_init=900",
     ),
 )

@@ -69,7 +69,7 @@ async def test_a_private_repository_is_checked_out_and_its_password_is_nowhere(
     tmp_path: Path, place: str, server: Server
 ) -> None:
     """[PREP-3]"""
-    processes = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"
+    processes = "cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' ' '"
     look = f"cat count; git config --list --show-origin; env; {processes}"
     trusted = server.trusted(place)
     async with gateway(tmp_path / "data", place, mount_roots=str(server.certificates)) as client:
