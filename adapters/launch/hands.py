@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EIO
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import anyio
@@ -43,6 +44,7 @@ FLOOD = 256 * 2**20  # bytes after which a command that only prints is ended
 CHUNK = 2**20  # bytes that are dropped at a time
 STOP_SECONDS = 1
 PAUSE_SECONDS = 0.1
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _REST = 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait "$!"; done'
 _RUN = 'exec 2>&1; echo "$$"; end=$1; shift; "$@"; code=$?; printf "\\n%s %s\\n" "$end" "$code"'
@@ -95,6 +97,13 @@ class Ran:
     cause: str = ""  # timeout, flood, lost
 
 
+class Awake(NamedTuple):
+    """A container that runs, and since when: stopped and started again it has another loopback."""
+
+    id: str
+    since: str
+
+
 class Found(NamedTuple):
     """One that is there."""
 
@@ -112,14 +121,21 @@ class Room:
         self._id = ""
 
     async def run(
-        self, argv: Sequence[str], *, seconds: float, keep: Ends, mark: str = "", content: bytes | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        seconds: float,
+        keep: Ends,
+        mark: str = "",
+        content: bytes | None = None,
+        env: Mapping[str, str] = NOTHING,
     ) -> Ran:
-        """Run a command to its end; `content` is its stdin. Raises LaunchError; then it has not begun.
+        """Run a command to its end; `content` is its stdin, `env` is its own. Raises LaunchError; then it has not begun.
 
         Cancelled, it ends what it has begun.
         """
         end = secrets.token_hex(16)
-        request = {"env": {MARK: mark} if mark else {}, "argv": ("/bin/sh", "-c", _RUN, "switchboard", end, *argv)}
+        request = {"env": {**env, **({MARK: mark} if mark else {})}, "argv": ("/bin/sh", "-c", _RUN, "switchboard", end, *argv)}
         connection = await self._begun(request, content is not None)
         reading = _Reading(end.encode(), keep)
         ended = False
@@ -136,6 +152,18 @@ class Room:
                 await self._kill(mark, reading.group)
             connection.close()
         return reading.ran
+
+    async def awake(self) -> Awake:
+        """The container, which runs now. Raises LaunchError."""
+        await self._ready()
+        found = await self._engine.call(lambda client: _seen(client, self._id), self._quarters.box)
+        if found is None:
+            self._id = ""
+            await self._ready()
+            found = await self._engine.call(lambda client: _seen(client, self._id), self._quarters.box)
+        if found is None:
+            raise LaunchError(EIO, f"The container {self._quarters.name} does not stay up.")
+        return found
 
     async def kill(self, mark: str) -> None:
         """End whatever a command left that was given this mark. Does nothing where no container runs."""
@@ -294,6 +322,15 @@ def _woken(client: DockerClient, quarters: Quarters) -> str:
                 raise
             time.sleep(PAUSE_SECONDS)
     raise LaunchError(EIO, f"The container {quarters.name} could not be made: something removes it again and again.")
+
+
+def _seen(client: DockerClient, id: str) -> Awake | None:
+    """None where it does not run."""
+    try:
+        state = client.api.inspect_container(id)["State"]
+    except NotFound:
+        return None
+    return Awake(id, state["StartedAt"]) if state["Running"] else None
 
 
 def _started(client: DockerClient, name: str, made: str) -> str:

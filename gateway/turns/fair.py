@@ -54,15 +54,26 @@ _LAST_ROUNDS = select(
     _last_round(_IS_RUNNING),
     _last_round(_IS_ENDED),
     _last_round(_turn.agent_id == bindparam("agent"), _turn.principal == bindparam("caller")),
-)
-_next = select(_T).where(_IS_QUEUED, _turn.aside.is_(None)).order_by(_turn.round, _turn.queued_at).limit(1).subquery("next")
-_OF_ITS_SESSION = _turn.session_id == _next.c.session_id
-_BUSY = exists().where(_OF_ITS_SESSION, _IS_RUNNING) | exists().where(
-    _OF_ITS_SESSION, _IS_QUEUED, _turn.ordinal < _next.c.ordinal
+    select(_version.placement)
+    .where(_session.id == bindparam("session"), _version.agent_id == _session.agent_id)
+    .where(_version.version == _session.agent_version)
+    .scalar_subquery(),
 )
 _LIMITS = select(_version.limits).where(_agent.id == _version.agent_id, _version.version == _agent.version)
 _LIMITS_NOW = _LIMITS.where(_agent.id == _KEY)
-_NEXT = select(_next, _BUSY.label("busy"), _LIMITS.where(_agent.id == _next.c.agent_id).scalar_subquery().label("limits"))
+
+
+def _next(*where: ColumnElement[bool]) -> Select[Any]:
+    """The turn that is next, whether its session has another before it (`busy`), and its agent's limits."""
+    waiting = select(_T).where(_IS_QUEUED, _turn.aside.is_(None), *where).order_by(_turn.round, _turn.queued_at).limit(1)
+    next = waiting.subquery("next")
+    of_its_session = _turn.session_id == next.c.session_id
+    earlier = exists().where(of_its_session, _IS_QUEUED, _turn.ordinal < next.c.ordinal)
+    busy = exists().where(of_its_session, _IS_RUNNING) | earlier
+    return select(next, busy.label("busy"), _LIMITS.where(_agent.id == next.c.agent_id).scalar_subquery().label("limits"))
+
+
+_NEXT, _NEXT_PLAIN = _next(), _next(_turn.engine == literal_column("false"))
 _RUNNING_OF_AGENT = select(func.count()).where(_turn.agent_id == _KEY, _IS_RUNNING)
 _SET_ASIDE = update(_T).where(_turn.id == _KEY)
 _ASIDE = select(_turn.id, _turn.session_id).where(_IS_QUEUED)
@@ -75,6 +86,7 @@ _SESSIONS = (
 )
 _SOME_ASIDE = select(exists().where(_IS_QUEUED, _turn.aside.is_not(None)))
 _BACK = _SET_ASIDE.values(aside=None)
+_UNSETTLED = select(_turn.id).where(_IS_ENDED, _turn.settled == literal_column("false")).limit(1)
 _SETTLE = (
     update(_T)
     .where(_IS_ENDED, _turn.settled == literal_column("false"))
@@ -83,17 +95,27 @@ _SETTLE = (
 )
 
 
-def round_of(conn: Connection, agent_id: str, principal: str) -> int:
-    """The round of a new turn of an agent for a caller."""
-    running, ended, last = conn.execute(_LAST_ROUNDS, {"agent": agent_id, "caller": principal}).one()
+def place_of(conn: Connection, agent_id: str, principal: str, session_id: str) -> dict[str, Any]:
+    """A new turn's `round`, and whether it needs a container `engine`: columns of its row."""
+    asked = {"agent": agent_id, "caller": principal, "session": session_id}
+    running, ended, last, placement = conn.execute(_LAST_ROUNDS, asked).one()
     begun: int = max(running or 0, ended or 0)
-    return begun if last is None else max(begun, last + 1)
+    return {"round": begun if last is None else max(begun, last + 1), "engine": placement == "docker"}
 
 
-def next_turns(conn: Connection) -> Iterator[Any]:
-    """Turns that may begin, the next one first. Whoever takes one begins it before asking for another."""
+def some_plain(conn: Connection) -> bool:
+    """Whether a turn may be there that could begin without a container engine."""
+    return any(conn.execute(query).first() is not None for query in (_NEXT_PLAIN, _UNSETTLED))
+
+
+def next_turns(conn: Connection, engines: bool = True) -> Iterator[Any]:
+    """Turns that may begin, the next one first. Whoever takes one begins it before asking for another.
+
+    Without `engines` those only that need no container engine.
+    """
     _settle(conn)
-    while (turn := conn.execute(_NEXT).first()) is not None:
+    query = _NEXT if engines else _NEXT_PLAIN
+    while (turn := conn.execute(query).first()) is not None:
         reason = _hindrance(conn, turn)
         if reason is None:
             yield turn

@@ -36,7 +36,7 @@ _RUNNING = _turn.c.state == "running"
 _OF_OWNER = (_RUNNING, _turn.c.owner == bindparam("holder"), _turn.c.id.in_(bindparam("ids", expanding=True)))
 _RENEWED: dict[str, Any] = {"lease_until": bindparam("until"), "lease_seconds": bindparam("seconds")}
 _BEAT = update(_turn).where(*_OF_OWNER).values(_RENEWED).returning(_turn.c.id)
-_SEEN = ("id", "session_id", "fence", "owner", "lease_until", "lease_seconds")
+_SEEN = ("id", "session_id", "fence", "owner", "lease_until", "lease_seconds", "engine")
 _HELD = select(*(_turn.c[name] for name in _SEEN)).where(_RUNNING)
 
 
@@ -87,6 +87,7 @@ class Seen:
     owner: str
     lease_until: int
     lease_seconds: float | None
+    engine: bool  # it needs one
 
 
 def take(conn: Connection, turn: Any, owner: str, seconds: float, *, starts: bool = False) -> Claimed:
@@ -136,7 +137,10 @@ def beat(conn: Connection, owner: str, held: Collection[str], seconds: float) ->
 def others(conn: Connection, held: Collection[str]) -> list[Seen]:
     """Running turns a worker does not hold: those of others, and its own that it has given up."""
     rows = (row for row in conn.execute(_HELD) if row.id not in held)
-    return [Seen(row.id, row.session_id, row.fence, row.owner or "", row.lease_until or 0, row.lease_seconds) for row in rows]
+    return [
+        Seen(row.id, row.session_id, row.fence, row.owner or "", row.lease_until or 0, row.lease_seconds, row.engine)
+        for row in rows
+    ]
 
 
 def take_over(conn: Connection, owner: str, lost: Sequence[Seen], seconds: float) -> list[Claimed]:
@@ -162,7 +166,7 @@ def let_go(conn: Connection, turn: Claimed) -> None:
 
 
 def hand_back(conn: Connection, turn: Claimed) -> None:
-    """Put a turn that has not begun back into the queue, in its old place."""
+    """Put a turn of which nothing runs back into the queue, in its old place."""
     locked(conn, turn.session_id, turn.fence)
     raise_fence(conn, turn.session_id)
     conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued"})

@@ -128,7 +128,7 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     ordinal = 1 if fresh else 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
     row |= {"digest": new.digest, "steers": running.id if running else None, "interrupt_requested": False}
-    row |= {"agent_id": agent_id, "principal": principal, "round": fair.round_of(conn, agent_id, principal)}
+    row |= {"agent_id": agent_id, "principal": principal, **fair.place_of(conn, agent_id, principal, session_id)}
     conn.execute(_ADD_TURN, {**row, "settled": False, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
     if not fresh:
         conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
@@ -192,17 +192,20 @@ def version_of(conn: Connection, session_id: str | None) -> int | None:
     return found
 
 
-def claim(conn: Connection, owner: str, limit: int, lease_seconds: float) -> list[Claimed]:
-    """Take up to `limit` queued turns, as `fair` has them, none of a session that has one running."""
+def claim(conn: Connection, owner: str, limit: int, lease_seconds: float, engines: bool = True) -> list[Claimed]:
+    """Take up to `limit` queued turns, as `fair` has them, none of a session that has one running.
+
+    Without `engines` none that needs a container engine.
+    """
     claimed = []
-    for turn in islice(fair.next_turns(conn), limit):
+    for turn in islice(fair.next_turns(conn, engines), limit):
         claimed.append(leases.take(conn, turn, owner, lease_seconds, starts=True))
         conn.execute(_SET_TASK, {"key": turn.task_id, "state": "working", "updated_at": now_us()})
     return claimed
 
 
-def some_wait(conn: Connection) -> bool:
-    return conn.execute(_SOME_WAIT).first() is not None
+def some_wait(conn: Connection, engines: bool = True) -> bool:
+    return conn.execute(_SOME_WAIT).first() is not None if engines else fair.some_plain(conn)
 
 
 def messages(conn: Connection, turn_id: str) -> list[str]:
@@ -369,3 +372,13 @@ def interrupt_abandoned(conn: Connection, turn: Claimed, why: str, told: Event) 
     """The same for a turn that goes on."""
     new = entries([*closing(conn, turn, why, "runtime_crash"), told], task_id=turn.task_id, turn_id=turn.id)
     return [write_events(conn, turn, new, None)]
+
+
+def move(conn: Connection, turn: Claimed, told: Event) -> list[Batch]:
+    """Put a turn back into the queue of which nothing runs any more, for another worker to go on with. [] if it is to stop."""
+    locked(conn, turn.session_id, turn.fence)
+    if asked_to_stop(conn, turn):
+        return []
+    batch = write_events(conn, turn, entries([told], task_id=turn.task_id, turn_id=turn.id), None)
+    leases.hand_back(conn, turn)
+    return [batch]

@@ -1,0 +1,38 @@
+"""What runs on in a container whose engine does not answer: it is ended by way of its cgroup, which names the container.
+
+That works where the engine's machine is this one, and its processes are seen and may be ended here. Elsewhere they run on
+until the engine is back; then whoever it belongs to removes the container.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGKILL
+
+LOOKS = 5  # what is killed may just have started something
+
+
+def end_strays(container_id: str) -> int:
+    """SIGKILL to every process of a container (its whole id). How many there were."""
+    ended = 0
+    for _ in range(LOOKS):
+        found = _processes(container_id)
+        if not found:
+            break
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, SIGKILL)
+                ended += 1
+    return ended
+
+
+def _processes(container_id: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                if container_id in (folder / "cgroup").read_text("ascii", "replace") and (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))  # a zombie has no command line
+    return found
