@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from docker.client import DockerClient
 from docker.errors import ImageNotFound
@@ -38,10 +39,23 @@ LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/l
 FOLDERS = {"usr/local/bin": 0o755, "tmp": 0o1777, "var/tmp": 0o1777, "root": 0o700, "run": 0o755, "home": 0o755}
 
 
+class Failed(Exception):
+    """What cannot be built. `message` says why, `hint` what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message} {hint}")
+        self.message, self.hint = message, hint
+
+
 def local_base(client: DockerClient, more: str = "") -> str:
-    """The image's tag; made now if it is not there. `more`: packages beside the usual ones."""
-    found = list(programs(f"{PACKAGES} {more}"))
-    files = sorted({*found, *libraries(found)})
+    """The image's tag; made now if it is not there. `more`: packages beside the usual ones. Raises Failed."""
+    if shutil.which("dpkg-query") is None:
+        raise Failed("A base of this machine's programs can be made on Debian and its like only.", "Name one: --base IMAGE")
+    if more and not any(packaged(more)):
+        raise Failed(
+            f"None of the packages {more!r} is installed here.", "Install them, or name a base that has them: --base IMAGE"
+        )
+    files = everything(f"{PACKAGES} {more}")
     facts = "".join(f"{path} {os.lstat(path).st_size} {os.lstat(path).st_mtime_ns}\n" for path in files)
     tag = f"switchboard-base:{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     try:
@@ -53,6 +67,13 @@ def local_base(client: DockerClient, more: str = "") -> str:
             changes = ["ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin"]
             client.api.import_image(file.name, repository, version, changes=changes)
     return tag
+
+
+@cache
+def everything(packages: str) -> list[str]:
+    """The files of these packages, and what they are linked to."""
+    found = list(programs(packages))
+    return sorted({*found, *libraries(found)})
 
 
 def programs(packages: str) -> Iterator[str]:
