@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     ScalarSelect,
+    Select,
     bindparam,
     exists,
     func,
