@@ -14,11 +14,11 @@ from signal import SIGKILL
 LOOKS = 5  # what is killed may just have started something
 
 
-def end_strays(container_id: str) -> int:
-    """SIGKILL to every process of a container (its whole id). How many there were."""
+def end_strays(container_id: str, variable: str = "") -> int:
+    """SIGKILL to every process of a container (its whole id), or to those with a `NAME=value`. How many there were."""
     ended = 0
     for _ in range(LOOKS):
-        found = _processes(container_id)
+        found = [pid for pid in _processes(container_id) if not variable or _has(pid, variable)]
         if not found:
             break
         for pid in found:
@@ -29,10 +29,18 @@ def end_strays(container_id: str) -> int:
 
 
 def _processes(container_id: str) -> list[int]:
-    found = []
+    found: list[int] = []
+    if not container_id:
+        return found
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
                 if container_id in (folder / "cgroup").read_text("ascii", "replace") and (folder / "cmdline").read_bytes():
                     found.append(int(folder.name))  # a zombie has no command line
     return found
+
+
+def _has(pid: int, variable: str) -> bool:
+    with suppress(OSError):
+        return variable.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return False

@@ -26,8 +26,8 @@ import structlog
 from sqlalchemy import Connection
 
 from adapters.launch.container import Engine
-from adapters.launch.hands import Ran
 from adapters.launch.process import LaunchError
+from adapters.launch.reading import Ran
 from gateway.db.engine import Database
 from gateway.egress.gate import Gates
 from gateway.errors import CallReused, Conflict, InvalidParams, SwitchboardError, Unavailable
@@ -204,6 +204,8 @@ class Hands:
         call.unkept = Result(CANCELLED, is_error=True)
         with call.scope:
             call.unkept = await self._act(mine, call)
+        if call.unkept.interrupted:
+            log_.warning("call_cut_off", session=turn.session_id, turn=turn.id, tool=call.tool.name)
         return await self._kept(mine, call)
 
     async def _kept(self, mine: _OfTurn, call: _Call) -> Result:
