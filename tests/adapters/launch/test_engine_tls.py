@@ -1,4 +1,4 @@
-"""A real engine that speaks TLS only, and only to whom it trusts; found by the variables every client of it knows. [BOX-9]"""
+"""A real engine that speaks TLS only, and only to whom it trusts; found by the variables every client of it knows. [BOX-10]"""
 
 from __future__ import annotations
 
