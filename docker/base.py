@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 
 from docker.client import DockerClient
 from docker.errors import ImageNotFound
@@ -38,10 +39,23 @@ LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/l
 FOLDERS = {"usr/local/bin": 0o755, "tmp": 0o1777, "var/tmp": 0o1777, "root": 0o700, "run": 0o755, "home": 0o755}
 
 
+class Failed(Exception):
+    """What cannot be built. `message` says why, `hint` what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message} {hint}")
+        self.message, self.hint = message, hint
+
+
 def local_base(client: DockerClient, more: str = "") -> str:
-    """The image's tag; made now if it is not there. `more`: packages beside the usual ones."""
-    found = list(programs(f"{PACKAGES} {more}"))
-    files = sorted({*found, *libraries(found)})
+    """The image's tag; made now if it is not there. `more`: packages beside the usual ones. Raises Failed."""
+    if shutil.which("dpkg-query") is None:
+        raise Failed("A base of this machine's programs can be made on Debian and its like only.", "Name one: --base IMAGE")
+    if more and not any(packaged(more)):
+        raise Failed(
+            f"None of the packages {more!r} is installed here.", "Install them, or name a base that has them: --base IMAGE"
+        )
+    files = everything(f"{PACKAGES} {more}")
     facts = "".join(f"{path} {os.lstat(path).st_size} {os.lstat(path).st_mtime_ns}\n" for path in files)
     tag = f"switchboard-base:{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     try:
@@ -55,17 +69,33 @@ def local_base(client: DockerClient, more: str = "") -> str:
     return tag
 
 
+@cache
+def everything(packages: str) -> list[str]:
+    """The files of these packages, and what they are linked to."""
+    found = list(programs(packages))
+    return sorted({*found, *libraries(found)})
+
+
 def programs(packages: str) -> Iterator[str]:
     """Every file of the packages, and what is nobody's: Node where it was installed by hand, certificates, awk."""
+    yield from packaged(packages)
+    yield from wanted(["/etc/ssl/certs/ca-certificates.crt", "/etc/alternatives/awk", "/usr/bin/awk"])
+    if node := shutil.which("node"):
+        yield os.path.realpath(node)
+
+
+def packaged(packages: str) -> Iterator[str]:
     query = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}${binary:Package}\n", *packages.split()]
     said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     installed = [line.split()[1] for line in said.splitlines() if line.startswith("ii")]
     listed = subprocess.run(["dpkg", "--listfiles", *installed], capture_output=True, text=True, check=True).stdout
-    for path in [*listed.splitlines(), "/etc/ssl/certs/ca-certificates.crt", "/etc/alternatives/awk", "/usr/bin/awk"]:
+    yield from wanted(listed.splitlines())
+
+
+def wanted(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
         if path.startswith("/") and not USELESS.search(path) and os.path.lexists(path) and not is_folder(path):
             yield MERGED.sub(r"/usr/\1", path)
-    if node := shutil.which("node"):
-        yield os.path.realpath(node)
 
 
 def is_folder(path: str) -> bool:

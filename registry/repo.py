@@ -156,9 +156,10 @@ def reseal(conn: Connection, secrets: Secrets) -> int:
         record = _record(row)
         place = box(secrets, record.id)
         plain = record.makeup.opened(place)
-        fresh = Makeup(record.makeup.runtime).changed({"env": plain.env, "mcp_servers": plain.mcp_servers}, place)
+        secret = {"env": plain.env, "mcp_servers": plain.mcp_servers, "git": plain.git}
+        fresh = Makeup(record.makeup.runtime).changed(secret, place)
         held = (_VERSION.c.agent_id == record.id) & (_VERSION.c.version == record.version)
-        conn.execute(update(_VERSION).where(held).values(env=fresh.env, mcp_servers=fresh.mcp_servers))
+        conn.execute(update(_VERSION).where(held).values(env=fresh.env, mcp_servers=fresh.mcp_servers, git=fresh.git))
         count += 1
     return count
 

@@ -343,12 +343,18 @@ def check_git(git: Mapping[str, Any] | None) -> None:
     ref = git.get("ref")
     if ref is not None and (not _REF.fullmatch(ref) or ".." in ref):
         raise Invalid(f"git.ref: {ref[:100]!r} is no branch, tag or commit.", "Write it like main or v1.2.")
+    if git.get("username") is not None and git.get("password") is None:
+        raise Invalid("git.username stands alone.", "Give git.password, too: a password, or a token.")
+    if git.get("password") is not None and urlsplit(git["url"]).scheme != "https":
+        raise Invalid(f"git.url: {git['url'][:100]!r} would send its password in the clear.", "Use https.")
 
 
 def check_hooks(hooks: Mapping[str, Any]) -> None:
-    for name in hooks:
+    for name, hook in hooks.items():
         if name not in HOOKS:
             raise Invalid(f"There is no hook {name[:100]!r}.", f"Choose from: {', '.join(HOOKS)}.")
+        if "command" not in hook:
+            raise Invalid(f"The hook {name!r} has no command.", f"Give hooks.{name}.command, too.")
 
 
 def listed(names: Iterable[str]) -> str:

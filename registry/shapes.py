@@ -46,18 +46,21 @@ class Provider(_Shape):
 
 
 class Git(_Shape):
-    """A repository. `ref`: a branch, a tag or a commit; without one, what its server has as HEAD."""
+    """A repository. `ref`: a branch, a tag or a commit; without one, what its server has as HEAD. `password` is a secret."""
 
     url: str
     ref: str | None = None
     depth: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    submodules: bool = False
+    username: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f:]{1,200}$")] | None = None
+    password: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,4000}$")] | None = None
 
 
 class Hook(_Shape):
-    """A command of /bin/sh, and how long it may take."""
+    """A command of /bin/sh, and how long it may take. What is left out stays as it is."""
 
-    command: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")]
-    seconds: Annotated[float, Field(gt=0, le=3600)] = 300
+    command: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")] | None = None
+    seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
 
 
 class Mount(_Shape):

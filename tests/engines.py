@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from tests import needs
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "switchboard-shell"
 DISK = "64m"
-PROGRAMS = ("dash", "cat", "sleep", "tr", "touch", "head")
+PROGRAMS = ("dash", "cat", "sleep", "tr", "touch", "head", "grep")
+PYTHON = "python3-minimal python3.*-minimal libpython3.*-minimal libpython3.*-stdlib"
 
 
 @dataclass
@@ -44,6 +45,7 @@ class OwnEngine:
 
     def start(self) -> None:
         """Raises AssertionError where none can be started."""
+        self._end_helper()
         own = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
         plain = "--bridge=none --iptables=false --ip6tables=false --live-restore"
         options = " ".join([plain, f"--host={self.host}", *(f"--{name}={self.folder / path}" for name, path in own.items())])
@@ -52,6 +54,14 @@ class OwnEngine:
         done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
         self.pid = int(done.stdout)
+
+    def _end_helper(self) -> None:
+        """The one the engine before has left: a new engine waits 15 s for it. What runs in containers does not need it."""
+        for process in self._left:
+            with suppress(psutil.NoSuchProcess):
+                if process.name() == "containerd":
+                    process.kill()
+                    process.wait(10)
 
     def kill(self) -> None:
         """kill -9 of the engine; what it started may live on."""
@@ -97,20 +107,25 @@ def _alone() -> list[str]:
 
 
 @contextmanager
-def own_engine(patch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
-    """It has IMAGE; whoever asks DOCKER_HOST finds it. Gone at the end, with all that ran on it."""
+def own_engine(patch: pytest.MonkeyPatch | None = None, *, disk: str = DISK, packages: str = "") -> Iterator[OwnEngine]:
+    """It has IMAGE, with these packages; with a `patch` whoever asks DOCKER_HOST finds it.
+
+    Gone at the end, with all that ran on it.
+    """
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         needs.missing("An engine of a test's own needs dockerd, and root")
     folder = Path(tempfile.mkdtemp(prefix="swb-"))
     engine = OwnEngine(folder)
     (folder / "data").mkdir()
-    disk = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder / "data")]
-    if subprocess.run(disk, capture_output=True, check=False).returncode != 0:
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         needs.missing("An engine of a test's own needs a small disk, which cannot be mounted here")
     try:
         engine.start()
-        patch.setenv("DOCKER_HOST", engine.host)
-        _load(engine.client())
+        if patch is not None:
+            patch.setenv("DOCKER_HOST", engine.host)
+        with closing(engine.client()) as client:
+            load(client, packages)
         yield engine
     finally:
         if engine.pid:
@@ -119,15 +134,16 @@ def own_engine(patch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _load(client: DockerClient) -> None:
+def load(client: DockerClient, packages: str = "", name: str = IMAGE) -> None:
+    """Have an engine know an image of a shell and little more, with these packages."""
     base: Any = _base()
     files = [os.path.realpath(path) for name in PROGRAMS if (path := shutil.which(name, path="/usr/bin"))]
     with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        files += base.packaged(packages) if packages else []
         base.pack(file.name, sorted({*files, *base.libraries(files)}))
         with base.tarfile.open(file.name, "a") as tar:
             base.add(tar, "usr/bin/sh", type=base.tarfile.SYMTYPE, linkname="dash")
-        client.api.import_image(file.name, IMAGE, "latest", changes=["ENV PATH=/usr/bin"])
-    client.close()
+        client.api.import_image(file.name, name, "latest", changes=["ENV PATH=/usr/bin"])
 
 
 def _base() -> Any:

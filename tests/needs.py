@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -22,6 +23,14 @@ def missing(what: str) -> NoReturn:
 def a_sandbox() -> None:
     if reason := sandbox.probe():
         missing(f"The tests of the sandbox need bubblewrap: {reason}")
+
+
+def a_registry() -> str:
+    """The program of one."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        missing("The tests with a registry need docker-registry; try: apt-get install docker-registry")
+    return program
 
 
 def an_engine(image: str = "agent") -> str:

@@ -44,9 +44,11 @@ from docker.types import LogConfig, Mount, Ulimit
 from adapters.launch.frames import Attached
 from adapters.launch.home import Bind
 from adapters.launch.lines import Line
+from adapters.launch.strays import end_strays
 from adapters.launch.warden import Exited, LaunchError
 
 THREADS = 16  # calls to the engine at the same time
+LONG = 4  # of those that take minutes, beside
 CALL_SECONDS = 60
 PROBE_SECONDS = 5
 NOFILE = 4096
@@ -105,7 +107,7 @@ class Engine:
         """The one that DOCKER_HOST and its like name; by default the machine's own."""
         self._environ = dict(environ)
         self._client: DockerClient | None = None
-        self._threads = anyio.CapacityLimiter(THREADS)
+        self._threads, self._long = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(LONG)
 
     @property
     def url(self) -> str:
@@ -120,7 +122,7 @@ class Engine:
             box = replace(box, network=f"container:{beside.id}")
         try:
             with anyio.CancelScope(shield=True):  # until there is somebody to remove it
-                made = await self.call(lambda client: _created(client, box), box)
+                made = await self.call(lambda client: client.containers.create(**described(box)), box)
                 container = Container(self, made, beside)
         except BaseException:
             if beside is not None:
@@ -143,9 +145,10 @@ class Engine:
         """Whatever it is doing. Raises LaunchError."""
         await self.call(lambda client: _remove(client, id))
 
-    async def call(self, what: Callable[[DockerClient], T], box: Box | None = None) -> T:
-        """One call, in a thread. Raises LaunchError."""
-        return await anyio.to_thread.run_sync(self._called, what, box, abandon_on_cancel=True, limiter=self._threads)
+    async def call(self, what: Callable[[DockerClient], T], box: Box | None = None, *, long: bool = False) -> T:
+        """One call, in a thread; a `long` one keeps no other waiting. Raises LaunchError."""
+        limiter = self._long if long else self._threads
+        return await anyio.to_thread.run_sync(self._called, what, box, abandon_on_cancel=True, limiter=limiter)
 
     def _called(self, what: Callable[[DockerClient], T], box: Box | None) -> T:
         with _explained(_url(self._environ), box):
@@ -154,6 +157,10 @@ class Engine:
             else:
                 _knock(self._environ, CALL_SECONDS)
             return what(self._client)
+
+    async def silent(self) -> str:
+        """Why it does not answer, "" if it does. Asks each time, and waits for seconds only."""
+        return await anyio.to_thread.run_sync(unreachable, self._environ, abandon_on_cancel=True)
 
     def close(self) -> None:
         if self._client is not None:
@@ -215,6 +222,7 @@ class Container:
                 exited = await self._exited()
             except LaunchError as exc:
                 self._lost = str(exc)
+                await self._end_strays(exc)
         return exited
 
     async def kill(self) -> None:
@@ -236,6 +244,11 @@ class Container:
             await self._engine.remove(self.id)
         except LaunchError as exc:
             logger.error("container %s was not removed: %s", self.id[:12], exc)
+            await self._end_strays(exc)
+
+    async def _end_strays(self, exc: LaunchError) -> None:
+        if isinstance(exc, EngineGone):
+            await anyio.to_thread.run_sync(end_strays, self.id)
 
     @property
     def _open(self) -> Attached:
@@ -279,7 +292,7 @@ def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object],
 
 def _connect(environ: Mapping[str, str], timeout: float) -> DockerClient:
     _knock(environ, timeout)
-    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS)
+    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS + LONG)
 
 
 def _knock(environ: Mapping[str, str], timeout: float) -> None:
@@ -371,17 +384,6 @@ def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:
         return socket.socket(fileno=os.dup(response.raw.fileno()))
     finally:
         response.close()
-
-
-def _created(client: DockerClient, box: Box) -> Any:
-    """An image that a registry knows by its digest is got from there once, so that any worker's engine can run it."""
-    try:
-        return client.containers.create(**described(box))
-    except ImageNotFound:
-        if "@sha256:" not in box.image:
-            raise
-    client.images.pull(box.image)
-    return client.containers.create(**described(box))
 
 
 def _killed(client: DockerClient, id: str) -> None:

@@ -20,29 +20,32 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from errno import EIO
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import anyio
+import anyio.to_thread
 import requests
 from docker.client import DockerClient
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from adapters.launch.container import Box, Engine, connected, described
-from adapters.launch.frames import Attached, Frames
+from adapters.launch.container import Box, Engine, EngineGone, connected, described
+from adapters.launch.frames import Attached
 from adapters.launch.process import LaunchError
+from adapters.launch.reading import Ends, Ran, Reading
+from adapters.launch.strays import end_strays
 
 HANDS, SESSION, MADE = "switchboard.hands", "switchboard.session", "switchboard.made"
 MARK = "SWITCHBOARD_CALL"  # in the environment of whatever a command starts
 TRIES = 10  # of a command whose container somebody stops or removes at that moment
 KILL_SECONDS = 10  # for the engine to end a command; then it is left to the container's own end
-FLOOD = 256 * 2**20  # bytes after which a command that only prints is ended
-CHUNK = 2**20  # bytes that are dropped at a time
 STOP_SECONDS = 1
 PAUSE_SECONDS = 0.1
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _REST = 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait "$!"; done'
 _RUN = 'exec 2>&1; echo "$$"; end=$1; shift; "$@"; code=$?; printf "\\n%s %s\\n" "$end" "$code"'
@@ -77,22 +80,11 @@ class Quarters(NamedTuple):
         return {**made, "name": self.name, "labels": {**box.labels, MADE: digest}}
 
 
-class Ends(NamedTuple):
-    """How much of an output is kept: its first bytes and its last."""
+class Awake(NamedTuple):
+    """A container that runs, and since when: stopped and started again it has another loopback."""
 
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """`code` is None where the command was ended by us, or lost. `left_out`: bytes between what was kept."""
-
-    first: bytes
-    last: bytes = b""
-    left_out: int = 0
-    code: int | None = None
-    cause: str = ""  # timeout, flood, lost
+    id: str
+    since: str
 
 
 class Found(NamedTuple):
@@ -110,18 +102,30 @@ class Room:
         self._engine, self._quarters = engine, quarters
         self._making = anyio.Lock()
         self._id = ""
+        self._left: set[str] = set()  # marks of commands that no engine was there to end
 
     async def run(
-        self, argv: Sequence[str], *, seconds: float, keep: Ends, mark: str = "", content: bytes | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        seconds: float,
+        keep: Ends,
+        mark: str = "",
+        content: bytes | None = None,
+        env: Mapping[str, str] = NOTHING,
     ) -> Ran:
-        """Run a command to its end; `content` is its stdin. Raises LaunchError; then it has not begun.
+        """Run a command to its end; `content` is its stdin, `env` is its own. Raises LaunchError; then it has not begun.
 
-        Cancelled, it ends what it has begun.
+        Cancelled, it ends what it has begun. What cannot be ended, since the engine is gone, is ended before the next one.
         """
+        await self.end_left()
         end = secrets.token_hex(16)
-        request = {"env": {MARK: mark} if mark else {}, "argv": ("/bin/sh", "-c", _RUN, "switchboard", end, *argv)}
+        request = {"env": {**env, **({MARK: mark} if mark else {})}, "argv": ("/bin/sh", "-c", _RUN, "switchboard", end, *argv)}
         connection = await self._begun(request, content is not None)
-        reading = _Reading(end.encode(), keep)
+        if connection is None:
+            await self._kill(mark, "")
+            return Ran(b"", cause="gone")
+        reading = Reading(end.encode(), keep)
         ended = False
         try:
             with anyio.move_on_after(seconds) as deadline:
@@ -132,10 +136,22 @@ class Room:
             if deadline.cancelled_caught:
                 reading.cause = "timeout"
         finally:
-            if not ended:
-                await self._kill(mark, reading.group)
+            if not ended and not await self._kill(mark, reading.group) and reading.cause == "lost":
+                reading.cause = "gone"
             connection.close()
         return reading.ran
+
+    async def awake(self) -> Awake:
+        """The container, which runs now. Raises LaunchError."""
+        await self._ready()
+        found = await self._engine.call(lambda client: _seen(client, self._id), self._quarters.box)
+        if found is None:
+            self._id = ""
+            await self._ready()
+            found = await self._engine.call(lambda client: _seen(client, self._id), self._quarters.box)
+        if found is None:
+            raise LaunchError(EIO, f"The container {self._quarters.name} does not stay up.")
+        return found
 
     async def kill(self, mark: str) -> None:
         """End whatever a command left that was given this mark. Does nothing where no container runs."""
@@ -148,13 +164,27 @@ class Room:
     async def remove(self) -> None:
         await self._engine.call(lambda client: _removed(client, self._quarters.name))
 
-    async def _begun(self, request: Mapping[str, Any], stdin: bool) -> Attached:
+    async def end_left(self) -> None:
+        """End what could not be ended while the engine was gone. Raises LaunchError."""
+        for mark in list(self._left):
+            await end(self._engine, self._quarters.name, mark)
+            self._left.discard(mark)
+
+    async def _begun(self, request: Mapping[str, Any], stdin: bool) -> Attached | None:
+        """Its streams; None where the engine went away so that nobody knows whether it has begun."""
         for _ in range(TRIES):
             if not self._id:
                 await self._ready()
-            connection = await self._exec(self._id, request, stdin)
+            made = await self._engine.call(lambda client: _made(client, self._id, request, stdin), self._quarters.box)
+            if made is None:
+                self._id = ""
+                continue
+            try:
+                connection = await self._engine.call(partial(_begun, made=made), self._quarters.box)
+            except EngineGone:
+                return None
             if connection is not None:
-                return connection
+                return Attached(connection)
             self._id = ""
         raise LaunchError(EIO, f"The container {self._quarters.name} does not stay up long enough to run a command.")
 
@@ -163,13 +193,16 @@ class Room:
             if not self._id:
                 self._id = await self._engine.call(lambda client: _woken(client, self._quarters), self._quarters.box)
 
-    async def _kill(self, mark: str, group: str) -> None:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS), suppress(LaunchError):
-            await end(self._engine, self._quarters.name, mark, group)
-
-    async def _exec(self, container: str, request: Mapping[str, Any], stdin: bool) -> Attached | None:
-        found = await self._engine.call(lambda client: _begun(client, container, request, stdin), self._quarters.box)
-        return None if found is None else Attached(found)
+    async def _kill(self, mark: str, group: str) -> bool:
+        """Whether the engine has done it. If not, it is done where this machine runs it, and once more by and by."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(KILL_SECONDS), suppress(LaunchError):
+                await end(self._engine, self._quarters.name, mark, group)
+                return True
+            if mark:
+                self._left.add(mark)
+                await anyio.to_thread.run_sync(end_strays, self._id, f"{MARK}={mark}")
+        return False
 
 
 async def rooms(engine: Engine, installation: str) -> list[Found]:
@@ -182,7 +215,8 @@ async def rooms(engine: Engine, installation: str) -> list[Found]:
 async def end(engine: Engine, container: str, mark: str, group: str = "") -> None:
     """End what has a mark, or is of a process group, where that container runs. Raises LaunchError."""
     request = {"env": {}, "argv": ("/bin/sh", "-c", _KILL, "switchboard", f"{MARK}={mark or '-'}", group)}
-    found = await engine.call(lambda client: _begun(client, container, request, stdin=False))
+    made = await engine.call(lambda client: _made(client, container, request, stdin=False))
+    found = None if made is None else await engine.call(partial(_begun, made=made))
     if found is not None:
         killing = Attached(found)
         try:
@@ -196,82 +230,27 @@ async def stop(engine: Engine, id: str) -> None:
     await engine.call(lambda client: _stopped(client, id))
 
 
-class _Reading:
-    """A command's output as it comes: its process group, what is kept, its end."""
-
-    def __init__(self, end: bytes, keep: Ends) -> None:
-        self.group, self.cause = "", ""
-        self._end = b"\n" + end + b" "
-        self._spare = len(self._end) + 16  # bytes the end may have, with its number
-        self._keep = keep
-        self._head, self._tail = bytearray(), bytearray()
-        self._left_out = 0
-        self._frames = Frames()
-        self._code: int | None = None
-
-    async def all(self, connection: Attached) -> bool:
-        """Whether it has ended by itself."""
-        while chunk := await connection.chunk():
-            for _, piece in self._frames.feed(chunk):
-                self._take(piece)
-            if self._has_ended(len(chunk)):
-                return True
-            if self._left_out > FLOOD:
-                self.cause = "flood"
-                return False
-        self.cause = "lost"
-        return False
-
-    @property
-    def ran(self) -> Ran:
-        self._fill(0)
-        self._drop(self._keep.last)
-        return Ran(bytes(self._head), bytes(self._tail), self._left_out, self._code, self.cause)
-
-    def _take(self, piece: bytes) -> None:
-        self._tail += piece
-        if not self.group and b"\n" in self._tail:
-            line, _, rest = bytes(self._tail).partition(b"\n")
-            self.group, self._tail = line.decode("ascii", "replace"), bytearray(rest)
-        if self.group:
-            self._fill(self._spare)
-            if len(self._tail) > self._keep.last + self._spare + CHUNK:
-                self._drop(self._keep.last + self._spare)
-
-    def _fill(self, spare: int) -> None:
-        """Move all but the last bytes to the first ones, while there is room."""
-        movable = min(len(self._tail) - spare, self._keep.first - len(self._head))
-        if movable > 0:
-            self._head += self._tail[:movable]
-            del self._tail[:movable]
-
-    def _drop(self, most: int) -> None:
-        over = len(self._tail) - most
-        if over > 0:
-            self._left_out += over
-            del self._tail[:over]
-
-    def _has_ended(self, new: int) -> bool:
-        at = self._tail.find(self._end, max(0, len(self._tail) - new - self._spare))
-        if at < 0 or not self._tail.endswith(b"\n", at + len(self._end)):
-            return False
-        self._code = int(self._tail[at + len(self._end) :].split(b"\n", 1)[0])
-        del self._tail[at:]
-        self._fill(0)
-        return True
-
-
 async def _write(connection: Attached, content: bytes | None) -> None:
     if content is not None:
         await connection.write(content)
         await connection.half_close()
 
 
-def _begun(client: DockerClient, container: str, request: Mapping[str, Any], stdin: bool) -> Any:
-    """The streams of a command that has begun; None where its container does not run."""
+def _made(client: DockerClient, container: str, request: Mapping[str, Any], stdin: bool) -> str | None:
+    """The id of a command that may begin; None where its container does not run."""
+    argv, env = list(request["argv"]), dict(request["env"])
+    made = _unless_asleep(lambda: client.api.exec_create(container, argv, stdin=stdin, environment=env))
+    return None if made is None else str(made["Id"])
+
+
+def _begun(client: DockerClient, made: str) -> Any:
+    """The streams of a command that has begun; None where its container does not run any more."""
+    return _unless_asleep(lambda: connected(client, f"/exec/{made}/start", json={"Detach": False, "Tty": False}))
+
+
+def _unless_asleep(do: Callable[[], Any]) -> Any:
     try:
-        made = client.api.exec_create(container, list(request["argv"]), stdin=stdin, environment=dict(request["env"]))
-        return connected(client, f"/exec/{made['Id']}/start", json={"Detach": False, "Tty": False})
+        return do()
     except (APIError, requests.HTTPError) as exc:
         if exc.response is not None and exc.response.status_code in (404, 409):
             return None
@@ -294,6 +273,15 @@ def _woken(client: DockerClient, quarters: Quarters) -> str:
                 raise
             time.sleep(PAUSE_SECONDS)
     raise LaunchError(EIO, f"The container {quarters.name} could not be made: something removes it again and again.")
+
+
+def _seen(client: DockerClient, id: str) -> Awake | None:
+    """None where it does not run."""
+    try:
+        state = client.api.inspect_container(id)["State"]
+    except NotFound:
+        return None
+    return Awake(id, state["StartedAt"]) if state["Running"] else None
 
 
 def _started(client: DockerClient, name: str, made: str) -> str:

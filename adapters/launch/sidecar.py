@@ -28,12 +28,19 @@ _LISTENS = b"listens"
 
 
 async def sidecar(
-    engine: Engine, *, ways: Mapping[int, str | Path], image: str, user: str, labels: Mapping[str, str]
+    engine: Engine,
+    *,
+    ways: Mapping[int, str | Path],
+    image: str,
+    user: str,
+    labels: Mapping[str, str],
+    joins: str = "",
 ) -> Container:
     """Started, and listening on the ports of `ways`; each leads to a Unix socket that is there already.
 
-    Where we are root the sockets are given to `user` ("UID:GID"), so that it may connect. Whoever has the container must
-    `aclose` it, or hand it to `Engine.spawn`. Raises LaunchError.
+    With `joins` it is on the loopback of that container, which runs, instead of one of its own. Where we are root the sockets
+    are given to `user` ("UID:GID"), so that it may connect. Whoever has the container must `aclose` it, or hand it to
+    `Engine.spawn`. Raises LaunchError.
     """
     _give(ways, user)
     told = ",".join(f"{port}=/run/{port}.sock" for port in ways)
@@ -46,6 +53,7 @@ async def sidecar(
         binds=[Bind(str(socket), f"/run/{port}.sock") for port, socket in ways.items()],
         labels=labels,
         user=user,
+        network=f"container:{joins}" if joins else "none",
         memory_mb=MEMORY_MB,
         pids=PIDS,
         named_by=SETTING,

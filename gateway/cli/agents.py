@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import click
 
+from gateway.cli.fields import fields_of
 from gateway.cli.output import Output, one_line, when
 from gateway.cli.owner import OwnerApi
 from gateway.cli.shell import Group, as_owner, terminal
@@ -24,8 +23,6 @@ LIMITS = (
 )
 HOOKS = "pre_init, post_init, sidecar, post_run"
 PLACEMENTS = ("local", "sandboxed", "docker")
-GIT = {"url": "git", "ref": "git_ref", "depth": "git_depth"}
-LISTED = ("env", "tag", "limit", "mount", "volume", "hook")  # options that are given more than once
 RUNTIME = ("--runtime", "--runtime-type", "runtime")
 
 
@@ -61,7 +58,15 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--git-ref", metavar="REF", help="Its branch, tag or commit."),
         click.option("--git-depth", type=int, metavar="N", help="Only so many commits of it."),
+        click.option("--git-submodules", is_flag=True, default=None, help="Its submodules, too."),
+        click.option("--git-user", metavar="NAME", help="Who fetches it, if it is private; git unless given."),
+        click.option(
+            "--git-password",
+            metavar="VARIABLE",
+            help="The variable here that holds its password or token; goes with --git.",
+        ),
         click.option("--hook", multiple=True, metavar="NAME=CMD", help=f"A command around the runtime. Names: {HOOKS}."),
+        click.option("--hook-seconds", multiple=True, metavar="NAME=N", help="How long that hook may take; 300 unless given."),
         click.option("--mount", multiple=True, metavar="SOURCE:TARGET[:rw]", help="A directory of the machine it sees."),
         click.option(
             "--volume", multiple=True, metavar="NAME:TARGET", help="A directory kept for it, which its sessions share."
@@ -89,7 +94,7 @@ def quick(out: Output, api: OwnerApi, name: str, runtime: str, **options: Any) -
 
     Whatever is not given gets a sensible default.
     """
-    _created(out, api, api.call("agent.create", name=name, runtime=runtime, quick=True, **_fields(options)))
+    _created(out, api, api.call("agent.create", name=name, runtime=runtime, quick=True, **fields_of(options)))
 
 
 @agent.command(
@@ -149,7 +154,7 @@ def show(out: Output, api: OwnerApi, name: str) -> None:
     "update",
     examples=(
         "switchboard agent update mailer --runtime codex --model openai/gpt-5",
-        "switchboard agent update mailer --env LANG=de_DE.UTF-8 --unset prompt",
+        "switchboard agent update mailer --hook 'pre_init=npm ci' --hook-seconds pre_init=900",
     ),
 )
 @click.argument("name")
@@ -246,86 +251,11 @@ def _changes(name: str, file: str | None, options: dict[str, Any], unset: tuple[
     changes = _read(file) if file else {}
     if changes.pop("name", name) != name:
         raise UsageError(f"The file {file!r} describes another agent than {name!r}.", "An agent's name cannot be changed.")
-    changes |= _fields(options)
+    changes |= fields_of(options)
     for field in unset:
         name, dot, entry = field.partition(".")
         changes[name] = (changes.get(name) or {}) | {entry: None} if dot else None
     return changes
-
-
-def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that were given, as fields of an agent."""
-    fields = {name: value for name, value in options.items() if value is not None and name not in (*LISTED, *GIT.values())}
-    if git := {name: options[option] for name, option in GIT.items() if options.get(option) is not None}:
-        if "url" not in git:
-            raise InvalidParams("--git-ref and --git-depth go with --git.", "Give the repository's URL, too: --git URL")
-        fields["git"] = git
-    if options.get("hook"):
-        fields["hooks"] = dict(map(_hook, options["hook"]))
-    if "command" in fields:
-        fields["command"] = _argv(fields["command"])
-    if fields.get("egress", "all") not in ("all", "none"):
-        fields["egress"] = [host.strip() for host in fields["egress"].split(",") if host.strip()]
-    if options.get("tag"):
-        fields["tags"] = list(options["tag"])
-    if options.get("env"):
-        fields["env"] = dict(map(_variable, options["env"]))
-    if options.get("mount"):
-        fields["mounts"] = [_mount(given) for given in options["mount"]]
-    if options.get("volume"):
-        fields["volumes"] = [_volume(given) for given in options["volume"]]
-    if options.get("limit"):
-        fields["limits"] = dict(map(_limit, options["limit"]))
-    return fields
-
-
-def _argv(line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError as exc:
-        raise InvalidParams(f"--command {line!r} cannot be split into words: {exc}.", "Close the quote.") from exc
-
-
-def _variable(given: str) -> tuple[str, str]:
-    name, equals, value = given.partition("=")
-    if not name:
-        raise InvalidParams(f"--env {given!r} names no variable.", "Write it as: --env NAME=VALUE")
-    if not equals and name not in os.environ:
-        raise InvalidParams(f"--env {given!r}: the variable is not set here.", f"Write it as: --env {name}=VALUE")
-    return name, value if equals else os.environ[name]
-
-
-def _hook(given: str) -> tuple[str, dict[str, str]]:
-    name, _, command = given.partition("=")
-    if not command:
-        raise InvalidParams(f"--hook {given!r} gives no command.", "Write it as: --hook pre_init='make setup'")
-    return name, {"command": command}
-
-
-def _mount(given: str) -> dict[str, Any]:
-    source, _, rest = given.partition(":")
-    target, _, mode = rest.partition(":")
-    if not source or not target or mode not in ("", "ro", "rw"):
-        raise InvalidParams(
-            f"--mount {given!r} does not say what is seen where.", "Write it as: --mount /srv/data:/mnt/data:rw"
-        )
-    return {"source": source, "target": target, "writable": mode == "rw"}
-
-
-def _volume(given: str) -> dict[str, Any]:
-    name, _, target = given.partition(":")
-    if not name or not target:
-        raise InvalidParams(f"--volume {given!r} does not say what is seen where.", "Write it as: --volume cache:/mnt/cache")
-    return {"name": name, "target": target}
-
-
-def _limit(given: str) -> tuple[str, int | float]:
-    name, _, value = given.partition("=")
-    try:
-        number = float(value)
-        return name, int(number) if number.is_integer() else number
-    except (ValueError, OverflowError) as exc:
-        raise InvalidParams(f"--limit {given!r} gives no number.", "Write it as: --limit tool_calls=20") from exc
 
 
 def _read(file: str) -> dict[str, Any]:

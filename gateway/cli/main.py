@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from gateway.cli import conversation, transfer  # noqa: F401  (commands of sessions)
+from gateway.cli import building, conversation, transfer  # noqa: F401  (commands of runtimes and of sessions)
 from gateway.cli.agents import agent
 from gateway.cli.callers import callers
 from gateway.cli.doctor import doctor

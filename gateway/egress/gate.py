@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import anyio
 import anyio.abc
@@ -29,7 +30,9 @@ from gateway.egress.proxy import Proxy
 
 CONNECTIONS = 64  # of one turn; more wait
 _SOCKET = "egress.sock"
-_LOCAL = "127.0.0.1,localhost"
+_WANTED = {"HTTP_PROXY": LOOPBACK, "HTTPS_PROXY": LOOPBACK, "NO_PROXY": "127.0.0.1,localhost"}
+# What programs go by that know of proxies; nobody agrees on the case.
+PROXIED: Mapping[str, str] = MappingProxyType(_WANTED | {name.lower(): value for name, value in _WANTED.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What a gate is for: a policy, what it is about the agent's model, and the folder of its socket."""
+    """What a gate is for: a policy, what it is about the agent's model, and the folder of its socket.
+
+    Without a profile there is no way to a model.
+    """
 
     policy: Policy
-    profile: Profile
+    profile: Profile | None
     provider: str | None
     env: Mapping[str, str]
     folder: Path
@@ -60,7 +66,9 @@ class Gates:
     @asynccontextmanager
     async def opened(self, way: Way, tell: Callable[[Sequence[Event]], None], **named: str) -> AsyncIterator[Gate]:
         """A gate, open until the end. `named`: whose it is, `agent` among them; it stands on every line of the audit."""
-        model, shown = concealed(way.profile, provider_of(way.profile, way.provider), way.env)
+        profile, model, shown = way.profile, None, way.env
+        if profile is not None:
+            model, shown = concealed(profile, provider_of(profile, way.provider), way.env)
         judge = Judge(way.policy, self.guard, tell, named)
         async with (
             httpcore2.AsyncConnectionPool(ssl_context=self.tls, max_connections=CONNECTIONS) as pool,
@@ -68,14 +76,8 @@ class Gates:
         ):
             with _bound(way.folder) as listening:
                 group.start_soon(_accept, listening, Proxy(judge, model, pool))
-                yield Gate(way.folder / _SOCKET, {**shown, **_proxied()}, judge)
+                yield Gate(way.folder / _SOCKET, {**shown, **PROXIED}, judge)
                 group.cancel_scope.cancel()
-
-
-def _proxied() -> dict[str, str]:
-    """What programs go by that know of proxies; nobody agrees on the case."""
-    wanted = {"HTTP_PROXY": LOOPBACK, "HTTPS_PROXY": LOOPBACK, "NO_PROXY": _LOCAL}
-    return wanted | {name.lower(): value for name, value in wanted.items()}
 
 
 @contextmanager

@@ -15,6 +15,11 @@ class Policy:
     everything: bool = False
     strict: bool = True
 
+    @property
+    def passes(self) -> bool:
+        """Whether anything can pass at all."""
+        return self.everything or not self.strict or bool(self.hosts)
+
     def names(self, host: str, port: int) -> bool:
         return self.everything or any(allowed.admits(host, port) for allowed in self.hosts)
 

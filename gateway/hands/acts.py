@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import anyio
 
-from adapters.launch.hands import Ends, Ran
+from adapters.launch.reading import Ends, Ran
 from gateway.errors import InvalidParams
 from gateway.hands.paths import leads_out, pattern_of, within
 from gateway.hands.tools import MAX_FILE, Bash, Edit, Glob, Grep, Input, Ls, Read, Result, Write, content_of, wrong
@@ -99,8 +99,10 @@ _SHELL = 'command -v bash > /dev/null && exec bash -c "$1" < /dev/null; exec sh 
 _ENDED = {
     "timeout": "ended after {} ms, with all it had started",
     "flood": "ended, because it did nothing but print",
-    "lost": "its container was stopped, or it ended its own shell",
+    "lost": "its container was stopped or cut off, or it ended its own shell",
+    "gone": "its container was cut off: it is not known how far it came. Look, then decide",
 }
+_GONE = "It is not known whether this was done: the sandbox was cut off. Look, then decide."
 _LINE = re.compile(r"(.+?):(\d+):(.*)", re.DOTALL)
 
 
@@ -118,6 +120,10 @@ Run = Callable[[Command], Awaitable[Ran]]
 
 class Failed(Exception):
     """A tool could not do what it was asked; in words for whoever asked."""
+
+
+class CutOff(Failed):
+    """Nobody knows whether it has."""
 
 
 async def act(run: Run, input: Input, writing: anyio.Lock) -> Result:
@@ -141,6 +147,8 @@ async def act(run: Run, input: Input, writing: anyio.Lock) -> Result:
                 return await _glob(run, input)
             case Grep():
                 return await _grep(run, input)
+    except CutOff as exc:
+        return Result(str(exc), is_error=True, interrupted=True)
     except (Failed, InvalidParams) as exc:
         return wrong(str(exc) if isinstance(exc, Failed) else f"{exc.message} {exc.hint}")
     raise AssertionError(input)
@@ -154,7 +162,8 @@ async def _bash(run: Run, input: Bash) -> Result:
         said = _ENDED[ran.cause].format(input.timeout_ms)
         output += f"[{said}]" if not output or output.endswith("\n") else f"\n[{said}]"
     failed = bool(ran.cause) or ran.code != 0
-    return Result(output, failed, ran.code, truncated=ran.left_out > 0, timed_out=ran.cause == "timeout")
+    late, gone = ran.cause == "timeout", ran.cause == "gone"
+    return Result(output, failed, ran.code, truncated=ran.left_out > 0, timed_out=late, interrupted=gone)
 
 
 def _text(ran: Ran) -> str:
@@ -249,7 +258,7 @@ async def _told(run: Run, script: str, path: str, *args: object, content: bytes 
     ran = await run(Command(argv, FILE_SECONDS, Ends(LISTING + 1, 0), content))
     if ran.code == 0:
         return ran.first
-    raise Failed(_why(path, ran))
+    raise CutOff(_GONE) if ran.cause == "gone" else Failed(_why(path, ran))
 
 
 def _why(path: str, ran: Ran) -> str:

@@ -101,6 +101,8 @@ class Rooms:
     async def sweep(self) -> None:
         """Stop or remove what no session wants any more. A machine without an engine has nothing of it."""
         try:
+            for used in list(self._used.values()):
+                await used.room.end_left()
             found = await hands.rooms(self._engine, self._installation)
             if not found:
                 return

@@ -26,13 +26,15 @@ import structlog
 from sqlalchemy import Connection
 
 from adapters.launch.container import Engine
-from adapters.launch.hands import Ran
 from adapters.launch.process import LaunchError
+from adapters.launch.reading import Ran
 from gateway.db.engine import Database
+from gateway.egress.gate import Gates
 from gateway.errors import CallReused, Conflict, InvalidParams, SwitchboardError, Unavailable
 from gateway.hands import acts, calls
 from gateway.hands.rooms import Rooms, Used
 from gateway.hands.tools import TOOLS, Input, Result, Tool, input_of, told, wrong
+from gateway.hands.ways import Ways
 from gateway.log.store import locked
 from gateway.settings import Settings
 from gateway.turns.launching import Place
@@ -103,8 +105,9 @@ class _OfTurn:
 class Hands:
     """The sandbox tools of one worker. `run` must run while it is called."""
 
-    def __init__(self, engine: Engine, database: Database, settings: Settings) -> None:
+    def __init__(self, engine: Engine, database: Database, settings: Settings, gates: Gates, worker: str) -> None:
         self._database = database
+        self._ways = Ways(engine, gates, settings, worker)
         self._rooms = Rooms(engine, database, settings)
         self._turns: dict[str, _OfTurn] = {}
         self._group: anyio.abc.TaskGroup | None = None
@@ -112,7 +115,7 @@ class Hands:
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then what runs is ended."""
         async with anyio.create_task_group() as group:
-            self._group = group
+            self._group = self._ways.group = group
             task_status.started()
             while True:
                 await self.sweep()
@@ -157,15 +160,15 @@ class Hands:
     async def end(self, turn_id: str) -> None:
         """The turn is over: end what it runs. Its token is no longer good, so nothing more comes."""
         mine = self._turns.get(turn_id)
-        if mine is None:
-            return
-        mine.over = True
-        running = list(mine.calls.values())
-        for call in running:
-            call.scope.cancel()
-        for call in running:
-            await call.done.wait()
-        self._turns.pop(turn_id, None)
+        if mine is not None:
+            mine.over = True
+            running = list(mine.calls.values())
+            for call in running:
+                call.scope.cancel()
+            for call in running:
+                await call.done.wait()
+            self._turns.pop(turn_id, None)
+        await self._ways.close(turn_id)
 
     # -- one call
 
@@ -201,6 +204,8 @@ class Hands:
         call.unkept = Result(CANCELLED, is_error=True)
         with call.scope:
             call.unkept = await self._act(mine, call)
+        if call.unkept.interrupted:
+            log_.warning("call_cut_off", session=turn.session_id, turn=turn.id, tool=call.tool.name)
         return await self._kept(mine, call)
 
     async def _kept(self, mine: _OfTurn, call: _Call) -> Result:
@@ -214,7 +219,8 @@ class Hands:
             used = await self._used(call)
             used.calls += 1
             try:
-                return await acts.act(_runs(used, call), call.input, mine.writing)
+                env = await self._ways.of(mine.brain, used.room)
+                return await acts.act(_runs(used, call, env), call.input, mine.writing)
             finally:
                 used.calls -= 1
         except (LaunchError, OSError) as exc:
@@ -257,10 +263,10 @@ def _mark(call: _Call) -> str:
     return mark_of(call.turn.id, call.id)
 
 
-def _runs(used: Used, call: _Call) -> acts.Run:
+def _runs(used: Used, call: _Call, env: Mapping[str, str]) -> acts.Run:
     async def run(command: acts.Command) -> Ran:
         argv, seconds, keep, content = command
-        return await used.room.run(argv, seconds=seconds, keep=keep, mark=_mark(call), content=content)
+        return await used.room.run(argv, seconds=seconds, keep=keep, mark=_mark(call), content=content, env=env)
 
     return run
 

@@ -108,6 +108,7 @@ class Turn(SQLModel, table=True):
     principal: str | None = None
     round: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     aside: str | None = None  # what it waits for: session, agent
+    engine: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))  # it needs one
     settled: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
 
     __table_args__ = (
@@ -121,6 +122,7 @@ class Turn(SQLModel, table=True):
         Index("ux_turn_ordinal", "session_id", "ordinal", unique=True),
         Index("ix_turn_state", "state", "queued_at"),
         Index("ix_turn_next", "round", "queued_at", **_where("state = 'queued' AND aside IS NULL")),
+        Index("ix_turn_engine", "engine", "round", "queued_at", **_where("state = 'queued' AND aside IS NULL")),
         Index("ix_turn_waiting", "session_id", "ordinal", **_where("state = 'queued'")),
         Index("ix_turn_round", "state", "round"),
         Index("ix_turn_flow", "agent_id", "principal", "round"),

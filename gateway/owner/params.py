@@ -60,9 +60,9 @@ class Changes(Params):
         if values.get("provider"):
             values["provider"] = values["provider"].model_dump()
         if values.get("git"):
-            values["git"] = values["git"].model_dump(exclude_none=True)
+            values["git"] = values["git"].model_dump(exclude_defaults=True)
         if values.get("hooks"):
-            values["hooks"] = {name: hook and hook.model_dump() for name, hook in values["hooks"].items()}
+            values["hooks"] = {name: hook and hook.model_dump(exclude_none=True) for name, hook in values["hooks"].items()}
         if values.get("mcp_servers"):
             values["mcp_servers"] = [server.model_dump(exclude_unset=True) for server in values["mcp_servers"]]
         return values
@@ -176,7 +176,7 @@ def _said(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"The parameter {place!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    if "env" in error["loc"] or "headers" in error["loc"] or "mcp_servers" in error["loc"]:  # may hold a secret
+    if {"env", "headers", "mcp_servers", "password"}.intersection(error["loc"]):  # may hold a secret
         return f"{place}: {message}"
     return f"{place}: {message} (was {repr(error['input'])[:100]})"
 

@@ -14,6 +14,8 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -23,6 +25,7 @@ from adapters import events as ev
 from adapters.events import Event
 from adapters.launch.process import LaunchError
 from adapters.profile import Launch
+from gateway.turns import checkout
 from gateway.turns.launching import Place
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import Started
@@ -32,22 +35,13 @@ LINE = 2000  # characters of a printed line that are kept
 PRINTED = 64 * 1024  # characters of all that one prints
 READY = "ready"  # in the session's directory, where no agent reaches it
 
-# $1: URL, $2: ref, $3: depth, "" for what is not given. A second try goes on where the first one stopped.
-_GIT = """
-command -v git > /dev/null || { echo 'git is not there'; exit 127; }
-export GIT_TERMINAL_PROMPT=0 GIT_CEILING_DIRECTORIES="$(dirname -- "$PWD")"
-git rev-parse -q --verify HEAD > /dev/null 2>&1 && exit 0
-git init -q . || exit
-git config remote.origin.url "$1" && git config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*' || exit
-set -- -c protocol.allow=never -c protocol.https.allow=always -c protocol.http.allow=always \\
-    fetch -q ${3:+--depth "$3"} -- origin "${2:-HEAD}"
-git "$@" && git checkout -q -B work FETCH_HEAD
-"""
 _SHELL = 'exec 2>&1 < /dev/null; exec /bin/sh -c "$0" "$@"'
 
 log_ = structlog.get_logger("switchboard.hooks")
 
 Spawn = Callable[[str, Launch], Awaitable[Started]]  # by the name of what it is for
+Hide = Callable[[str], str]  # a printed line, without what nobody is to read
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class SetupFailed(Exception):
@@ -70,12 +64,13 @@ class Hooks:
 
     async def prepare(self) -> None:
         """Raises SetupFailed, LaunchError, OSError."""
-        ready, made = anyio.Path(self._place.work.parent / READY), _digest(self._git, self._hooks.get("pre_init"))
+        ready = anyio.Path(self._place.work.parent / READY)
+        made = _digest(checkout.told(self._git), self._hooks.get("pre_init"))
         if await ready.exists() and await ready.read_text("utf-8") == made:
             return
-        if self._git:
-            url, ref, depth = self._git["url"], self._git.get("ref"), self._git.get("depth")
-            await self._must("git", (_GIT, "git", url, ref or "", str(depth or "")), GIT_SECONDS)
+        if git := self._git:
+            hide = partial(checkout.hidden, git)
+            await self._must("git", checkout.words(git), GIT_SECONDS, checkout.credentials(git), hide)
         if hook := self._hooks.get("pre_init"):
             await self._must("pre_init", (hook["command"],), hook["seconds"])
         await ready.write_text(made, "utf-8")
@@ -91,8 +86,10 @@ class Hooks:
         if hook := self._hooks.get("post_run"):
             await self._may("post_run", hook["command"], hook["seconds"])
 
-    async def _must(self, name: str, words: Sequence[str], seconds: float) -> None:
-        failed = await self._run(name, words, seconds)
+    async def _must(
+        self, name: str, words: Sequence[str], seconds: float, env: Mapping[str, str] = NOTHING, hide: Hide = str
+    ) -> None:
+        failed = await self._run(name, words, seconds, env, hide)
         if failed:
             raise SetupFailed(
                 f"{name} failed: {failed}. What it printed stands before this. It is tried again by the next turn."
@@ -105,15 +102,17 @@ class Hooks:
         except (LaunchError, OSError) as exc:
             self._say(f"{name} was not started: {exc}")
 
-    async def _run(self, name: str, words: Sequence[str], seconds: float | None) -> str:
+    async def _run(
+        self, name: str, words: Sequence[str], seconds: float | None, env: Mapping[str, str] = NOTHING, hide: Hide = str
+    ) -> str:
         """Why it failed; "" where it did not."""
         began = time.monotonic()
-        process = await self._spawn(name, Launch(("/bin/sh", "-c", _SHELL, *words), env=self.env))
+        process = await self._spawn(name, Launch(("/bin/sh", "-c", _SHELL, *words), env={**self.env, **env}))
         how = f"was not done within {seconds} s"
         try:
             with anyio.move_on_after(seconds):
                 await process.close_stdin()
-                await self._read(name, process)
+                await self._read(name, process, hide)
                 exited = await process.wait()
                 code = exited.code if exited.signal is None else 128 + exited.signal
                 how = f"exit code {code}" if code else ""
@@ -124,11 +123,11 @@ class Hooks:
         self._say(f"{name}: {how or 'done'}, after {time.monotonic() - began:.1f} s")
         return how
 
-    async def _read(self, name: str, process: Started) -> None:
+    async def _read(self, name: str, process: Started, hide: Hide) -> None:
         room = PRINTED
         while lines := await process.lines():
             for line in lines:
-                text = line.data.decode("utf-8", "replace")[: min(LINE, room)]
+                text = hide(line.data.decode("utf-8", "replace"))[: min(LINE, room)]
                 room -= len(text)
                 if text.strip():
                     self._say(f"{name}: {text}")

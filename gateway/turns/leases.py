@@ -28,14 +28,15 @@ _session, _turn = Session.__table__, Turn.__table__  # type: ignore[attr-defined
 
 _KEY: BindParameter[Any] = bindparam("key")
 _RAISE_FENCE = update(_session).where(_session.c.id == _KEY).values(fence=_session.c.fence + 1)
-_SESSION = select(_session).where(_session.c.id == _KEY)
+_SET_SESSION = update(_session).where(_session.c.id == _KEY)
+_LOCKED = select(_session).where(_session.c.id == _KEY).with_for_update(key_share=True)
 _SET = update(_turn).where(_turn.c.id == _KEY)
 _SET_HELD = _SET.where(_turn.c.fence == bindparam("held_fence"), _turn.c.state == "running")
 _RUNNING = _turn.c.state == "running"
 _OF_OWNER = (_RUNNING, _turn.c.owner == bindparam("holder"), _turn.c.id.in_(bindparam("ids", expanding=True)))
 _RENEWED: dict[str, Any] = {"lease_until": bindparam("until"), "lease_seconds": bindparam("seconds")}
 _BEAT = update(_turn).where(*_OF_OWNER).values(_RENEWED).returning(_turn.c.id)
-_SEEN = ("id", "session_id", "fence", "owner", "lease_until", "lease_seconds")
+_SEEN = ("id", "session_id", "fence", "owner", "lease_until", "lease_seconds", "engine")
 _HELD = select(*(_turn.c[name] for name in _SEEN)).where(_RUNNING)
 
 
@@ -86,25 +87,35 @@ class Seen:
     owner: str
     lease_until: int
     lease_seconds: float | None
+    engine: bool  # it needs one
 
 
-def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
-    """Make `owner` the one that holds a turn, under a new fence, for so long. Nobody's state changes by it."""
-    raise_fence(conn, turn.session_id)
-    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
-    held = {"fence": session.fence, "owner": owner, "lease_until": _until(conn, seconds), "lease_seconds": seconds}
-    conn.execute(_SET, {"key": turn.id, **held})
+def take(conn: Connection, turn: Any, owner: str, seconds: float, *, starts: bool = False) -> Claimed:
+    """Make `owner` the one that holds a turn, under a new fence, for so long.
+
+    `starts`: it waited until now, and runs from now on; else nobody's state changes by it.
+    """
+    session = conn.execute(_LOCKED, {"key": turn.session_id}).one()
+    fence, spent = session.fence + 1, session.spent or {}
+    held = {"fence": fence, "owner": owner, "lease_until": _until(conn, seconds), "lease_seconds": seconds}
+    if starts:
+        spent = {**spent, "turns": spent.get("turns", 0) + 1}
+        conn.execute(_SET_SESSION, {"key": session.id, "fence": fence, "status": "running", "spent": spent})
+        conn.execute(_SET, {"key": turn.id, **held, "state": "running"})
+    else:
+        conn.execute(_SET_SESSION, {"key": session.id, "fence": fence})
+        conn.execute(_SET, {"key": turn.id, **held})
     return Claimed(
         id=turn.id,
         session_id=turn.session_id,
         task_id=turn.task_id,
         attempt=turn.attempt + 1,
-        fence=session.fence,
+        fence=fence,
         agent_id=session.agent_id,
         agent_version=session.agent_version,
         native=session.native,
         limits=session.limits or {},
-        spent=session.spent or {},
+        spent=spent,
         runtime_version=session.runtime_version,
     )
 
@@ -126,7 +137,10 @@ def beat(conn: Connection, owner: str, held: Collection[str], seconds: float) ->
 def others(conn: Connection, held: Collection[str]) -> list[Seen]:
     """Running turns a worker does not hold: those of others, and its own that it has given up."""
     rows = (row for row in conn.execute(_HELD) if row.id not in held)
-    return [Seen(row.id, row.session_id, row.fence, row.owner or "", row.lease_until or 0, row.lease_seconds) for row in rows]
+    return [
+        Seen(row.id, row.session_id, row.fence, row.owner or "", row.lease_until or 0, row.lease_seconds, row.engine)
+        for row in rows
+    ]
 
 
 def take_over(conn: Connection, owner: str, lost: Sequence[Seen], seconds: float) -> list[Claimed]:
@@ -152,7 +166,7 @@ def let_go(conn: Connection, turn: Claimed) -> None:
 
 
 def hand_back(conn: Connection, turn: Claimed) -> None:
-    """Put a turn that has not begun back into the queue, in its old place."""
+    """Put a turn of which nothing runs back into the queue, in its old place."""
     locked(conn, turn.session_id, turn.fence)
     raise_fence(conn, turn.session_id)
     conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued"})

@@ -33,7 +33,9 @@ _JOIN = (
     .where(_turn.id == bindparam("key"), _turn.steers == bindparam("into"), _turn.state == "queued")
     .values(state="ended", yield_reason="steered", ended_at=bindparam("at"), round=0)
 )
-_RUNS = (_turn.state == "running", _turn.yield_reason.is_(None))
+# One that has begun and waits for another worker to go on with it runs, too, for whoever asks something of it.
+_BETWEEN = (_turn.state == "queued") & (_turn.attempt > 0)
+_RUNS = ((_turn.state == "running") | _BETWEEN, _turn.yield_reason.is_(None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class Runner:
         self._stays: Process | None = None  # that process, once it is clear that it is kept
         self.cause: Cause = "exited"
         self._died = False  # without a result
+        self._moves = False  # to another worker, since no engine answers here
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent, turn.used)
         self._pending = Pending[Event | Receipt]()
@@ -123,9 +124,21 @@ class Runner:
     def _may_go_on(self, last: list[Event]) -> bool:
         error = last[-1].body["error"]
         crashed = self._died and error is not None and error["category"] == "runtime_crash"
+        return (crashed or (self._moves and self.cause == "exited")) and self._has_another()
+
+    def _has_another(self) -> bool:
+        """Whether another attempt of the turn is allowed."""
         following = replace(self.turn, attempt=self.turn.attempt + 1)
         most = int(self._limit("turn_attempts", self.settings.turn_attempts))
-        return crashed and resume.may_go_on(following, self.mode, most)
+        return resume.may_go_on(following, self.mode, most)
+
+    @property
+    def needs_engine(self) -> bool:
+        return self.spec.placement == "docker"
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return self._asked_to_stop.is_set()
 
     async def rest(self, seconds: float) -> None:
         """The pause after an attempt, which ends at once when the turn is asked to stop."""
@@ -240,6 +253,8 @@ class Runner:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             self._hooks.env = env
             with self._preparing:
+                if launch.image:
+                    await self._patiently(lambda: self.starter.fetch(launch.image, self._awaits))
                 if self._hooks.has_setup:
                     await self._patiently(self._hooks.prepare)
             self._two_way = launch.keep_stdin
@@ -270,20 +285,27 @@ class Runner:
         return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket, part)
 
     async def _patiently(self, start: Callable[[], Awaitable[T]]) -> T:
-        """Where the container engine does not answer, such as one that is restarted, wait for it."""
-        give_up, left = time.monotonic() + self.settings.engine_seconds, self.turn.attempt > 1
+        """Where the container engine does not answer, such as one that is restarted, wait for it.
+
+        Unless that of another worker does, which then goes on with the turn.
+        """
+        give_up, left, told = time.monotonic() + self.settings.engine_seconds, self.turn.attempt > 1, False
         while True:
             try:
-                if left and self.spec.placement == "docker":
+                if left and self.needs_engine:
                     await self.starter.clear(self.turn.id)
                 return await start()
             except EngineGone as exc:
-                if time.monotonic() > give_up or self._asked_to_stop.is_set():
-                    raise
-                if not left:
+                if not told:
                     self._pending.add([ev.notice("engine_awaited", str(exc))])
-                left = True
+                left = told = True
+                self._moves = self._has_another() and await self.starter.engines.where() == "elsewhere"
+                if self._moves or time.monotonic() > give_up or self._asked_to_stop.is_set():
+                    raise
             await self.rest(ENGINE_PAUSE)
+
+    def _awaits(self, image: str) -> None:
+        self._pending.add([ev.notice("image_awaited", f"The container engine gets {image} from its registry.")])
 
     async def _start(self, launch: Launch) -> Started:
         if not self._may_start():

@@ -30,7 +30,7 @@ class AgentSpec:
     mcp_servers: tuple[Mapping[str, Any], ...] = ()
     placement: str = "local"
     egress: Policy | None = None  # None: everything
-    git: Mapping[str, Any] | None = None  # {url, ref, depth}, as its owner gave them
+    git: Mapping[str, Any] | None = None  # as its owner gave it: registry.shapes.Git
     hooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> {command, seconds}
     mounts: tuple[Mapping[str, Any], ...] = ()  # and the next two: as registry.ground has them
     volumes: tuple[Mapping[str, Any], ...] = ()

@@ -20,7 +20,7 @@ import anyio.abc
 import anyio.to_thread
 import structlog
 
-from adapters.launch import sandbox
+from adapters.launch import images, sandbox
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
 from adapters.launch.home import Bind, child_env, write_files
 from adapters.launch.process import LaunchError, Process, Warden
@@ -33,6 +33,7 @@ from gateway.runtime_api.container import API_PORT, box_of, parted
 from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
 from gateway.turns import ground, orders
+from gateway.turns.engines import Engines
 from gateway.turns.launching import Place
 from gateway.turns.spec import AgentSpec
 from gateway.turns.warm import Warm
@@ -58,6 +59,7 @@ class Starter:
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
+        self.engines = Engines(database, worker, self._containers.silent, self.sweep)
 
     @property
     def engine(self) -> Engine:
@@ -101,6 +103,12 @@ class Starter:
             return await self._containers.spawn(box, await self._sidecar(ways, box))
 
         return await self._api.begin(replace(work, variables=told), start)
+
+    async def fetch(self, image: str, awaits: Callable[[str], None]) -> None:
+        """Have the engine get an image it lacks, which may take minutes: `awaits` is told before. Raises LaunchError."""
+        if not await images.is_there(self._containers, image):
+            awaits(image)
+            await images.pull(self._containers, image)
 
     async def _contained(self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None) -> Container:
         user = user_inside()

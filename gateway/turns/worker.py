@@ -19,6 +19,7 @@ import anyio.to_thread
 import structlog
 from sqlalchemy import Connection
 
+from adapters import events as ev
 from adapters.events import ErrorCategory
 from adapters.launch.process import kill_leftovers
 from adapters.profile import Profile
@@ -82,14 +83,14 @@ class Worker:
         self.runtime_api = RuntimeApi(log, settings)
         self.starter = Starter(log.database, settings, self.name, self.runtime_api)
         self.watch = Watch(log.database, self.name, settings.lease_seconds)
-        self.hands = Hands(self.starter.engine, log.database, settings)
+        self.hands = Hands(self.starter.engine, log.database, settings, gates, self.name)
         self.runtime_api.more = routes(self.hands, settings.max_body_bytes)
         self.starter.acts_no_more = self.hands.end
         journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
         self.memory = Memory(log, journals)
         self._held: dict[str, _Held] = {}  # by turn
         self._beaten_at = time.monotonic()
-        self._work = anyio.Event()
+        self._work, self._told = anyio.Event(), True
         self._asked = anyio.Event()
         self._draining = anyio.Event()
         self.stopped = anyio.Event()
@@ -100,7 +101,8 @@ class Worker:
         return len(self._held)
 
     def wake(self) -> None:
-        """A turn may wait."""
+        """A turn waits."""
+        self._told = True
         self._work.set()
 
     def attend(self) -> None:
@@ -126,6 +128,7 @@ class Worker:
             async with self.runtime_api.opened(), anyio.create_task_group() as group:
                 await group.start(self.starter.warm.run)
                 await group.start(self.starter.sweep_forever)
+                await group.start(self.starter.engines.run)
                 await group.start(self.hands.run)
                 group.start_soon(self._attend_forever)
                 group.start_soon(self._beat_forever)
@@ -143,15 +146,13 @@ class Worker:
     # -- claiming
 
     async def _claim_until_drained(self, group: anyio.abc.TaskGroup) -> None:
-        told = True
         while not self._draining.is_set():
-            self._work = anyio.Event()
+            self._work, told, self._told = anyio.Event(), self._told, False
             for turn in await self._claim(self.settings.concurrency - len(self._held), told):
                 self._start(turn, group)
-            told = False
             with anyio.move_on_after(POLL_SECONDS):
                 await self._work.wait()
-                told = True
+        await self.starter.engines.leave()
         with anyio.move_on_after(self.settings.drain_seconds):
             for held in list(self._held.values()):
                 await held.finished.wait()
@@ -165,11 +166,11 @@ class Worker:
         """Take up to `free` turns. Who was not told that any waits looks before, which costs others nothing."""
         if free <= 0:
             return []
-        lease = self.settings.lease_seconds
+        lease, engines = self.settings.lease_seconds, self.starter.engines.may_begin
         try:
-            if not told and not await self.log.database.read(queue.some_wait):
+            if not told and not await self.log.database.read(lambda conn: queue.some_wait(conn, engines), snapshot=False):
                 return []
-            return await self.log.database.write(lambda conn: queue.claim(conn, self.name, free, lease))
+            return await self.log.database.write(lambda conn: queue.claim(conn, self.name, free, lease, engines))
         except SwitchboardError as exc:
             log_.error("claim_failed", error=exc.message)
             await anyio.sleep(RETRY_SECONDS)
@@ -192,7 +193,7 @@ class Worker:
         runners = {id: held.runner for id, held in self._held.items() if held.runner is not None}
         if not runners:
             return
-        asked = await self.log.database.read(lambda conn: orders.asked(conn, list(runners)))
+        asked = await self.log.database.read(lambda conn: orders.asked(conn, list(runners)), snapshot=False)
         for id in asked.stop:
             runners[id].cancel()
         for into, waiting in asked.messages:
@@ -247,7 +248,8 @@ class Worker:
 
     async def _take_over(self, group: anyio.abc.TaskGroup) -> None:
         try:
-            lost = await self.watch.lost(set(self._held))
+            engines = self.starter.engines.may_begin
+            lost = [turn for turn in await self.watch.lost(set(self._held)) if engines or not turn.engine]
             lease = self.settings.lease_seconds
             taken = await self.log.database.write(lambda conn: leases.take_over(conn, self.name, lost, lease)) if lost else []
         except SwitchboardError as exc:
@@ -332,10 +334,15 @@ class Worker:
 
     async def _attempts(self, held: _Held) -> None:
         """Run a turn until it has ended, if need be in several attempts."""
+        if held.turn.begun and await self._patiently(lambda: self._asked_to_stop(held.turn)):
+            await self._abandon(held.turn, "")
+            return
         held.runner = await self._patiently(lambda: self._runner(held.turn))
         self._asked.set()
         while await held.runner.run():
             held.turn = held.runner.turn
+            if await self._moved(held, held.runner):
+                break
             await held.runner.rest(resume.pause(held.turn.attempt, self.settings.turn_backoff_seconds))
             held.turn, held.runner = await self._patiently(lambda: self._again(held.turn)), None
             if await self._patiently(lambda: self._asked_to_stop(held.turn)):
@@ -344,12 +351,32 @@ class Worker:
             held.runner = await self._patiently(lambda: self._runner(held.turn))
             self._asked.set()
 
+    async def _moved(self, held: _Held, runner: Runner) -> bool:
+        """Whether a turn whose attempt is over goes to another worker: it needs an engine, which answers there only."""
+        while runner.needs_engine and not runner.asked_to_stop:
+            where = await self.starter.engines.where()
+            if where == "elsewhere":
+                return await self._move(held.turn, runner)
+            if where == "here":
+                break
+            await runner.rest(RETRY_SECONDS)
+        return False
+
+    async def _move(self, turn: Claimed, runner: Runner) -> bool:
+        """Let another worker go on with a turn, unless it is to stop."""
+        told = ev.notice("engine_moved", f"Another worker goes on with the turn. {self.starter.engines.why}")
+        if not await self._patiently(lambda: self.log.write(lambda conn: queue.move(conn, turn, told))):
+            return False
+        log_.warning("turn_moved", session=turn.session_id, turn=turn.id)
+        await runner.act_no_more()
+        return True
+
     async def _again(self, died: Claimed) -> Claimed:
         lease = self.settings.lease_seconds
         return await self.log.database.write(lambda conn: leases.again(conn, died, self.name, lease))
 
     async def _asked_to_stop(self, turn: Claimed) -> bool:
-        return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn))
+        return await self.log.database.read(lambda conn: queue.asked_to_stop(conn, turn), snapshot=False)
 
     async def _patiently(self, do: Callable[[], Awaitable[T]]) -> T:
         """A database that is away for a while costs a turn nothing; when the lease is lost meanwhile this is cancelled."""

@@ -86,7 +86,7 @@ def test_the_verbs_are_the_documented_ones() -> None:
         "chat": set(),
         "sessions": {"list", "show", "events", "cancel", "export", "import", *CALLERS_SESSIONS},
         "webhooks": {"list", "deliveries", "redeliver", "test"},
-        "runtimes": {"list", "check", "push", "versions", "rollback", "deprecate", "replay"},
+        "runtimes": {"list", "check", "push", "versions", "rollback", "deprecate", "replay", "build"},
         "keys": {"list", "rotate"},
         "doctor": set(),
     }

@@ -384,6 +384,27 @@ def test_mounts_and_volumes_are_lists_of_the_agent(run: Run, gateway: Fake) -> N
     assert asked["volumes"] == [{"name": "cache", "target": "/mnt/cache"}]
 
 
+def test_hooks_are_given_by_what_is_said_of_each(run: Run, gateway: Fake) -> None:
+    gateway.owner["agent.update"] = {"version": 2, "changed": {}}
+    line = "--hook 'pre_init=make x=1' --hook-seconds pre_init=600 --hook-seconds post_run=0.5"
+    run(*shlex.split(f"agent update mailer {line}"))
+    assert gateway.asked[0]["params"]["changes"]["hooks"] == {
+        "pre_init": {"command": "make x=1", "seconds": 600},
+        "post_run": {"seconds": 0.5},
+    }
+
+
+def test_a_repositorys_password_is_taken_from_a_variable(run: Run, gateway: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never stands on the command line."""
+    monkeypatch.setenv("TOKEN", "s3cret")
+    gateway.owner["agent.update"] = {"version": 2, "changed": {}}
+    line = "--git https://x.test/y --git-ref v1 --git-depth 2 --git-submodules --git-user robot --git-password TOKEN"
+    ran = run(*f"agent update mailer {line}".split())
+    fields = {"url": "https://x.test/y", "ref": "v1", "depth": 2, "submodules": True, "username": "robot", "password": "s3cret"}
+    assert gateway.asked[0]["params"]["changes"] == {"git": fields}
+    assert "s3cret" not in f"{ran}"
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -395,6 +416,11 @@ def test_mounts_and_volumes_are_lists_of_the_agent(run: Run, gateway: Fake) -> N
         "agent quick mailer --runtime claude --mount /srv/data",
         "agent quick mailer --runtime claude --mount /srv/data:/mnt/data:rx",
         "agent quick mailer --runtime claude --volume cache",
+        "agent update mailer --git-ref main",
+        "agent update mailer --git https://x.test/y --git-password NOT_SET_ANYWHERE",
+        "agent update mailer --hook pre_init",
+        "agent update mailer --hook-seconds pre_init",
+        "agent update mailer --hook-seconds pre_init=long",
         "agent update mailer",
         "agent create",
         "agent create -f missing.yaml",

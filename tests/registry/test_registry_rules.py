@@ -138,14 +138,15 @@ def test_resealing_brings_every_version_under_the_current_key(tmp_path: Path) ->
     engine = create_engine(f"sqlite:///{tmp_path / 'x.db'}")
     SQLModel.metadata.create_all(engine)
     server = {"name": "db", "url": "https://db.example.com", "headers": {"Authorization": "hush"}}
-    plain = {"env": {"TOKEN": "t"}, "mcp_servers": [server]}
+    git = {"url": "https://example.com/x", "password": "hush"}
+    plain = {"env": {"TOKEN": "t"}, "mcp_servers": [server], "git": git}
     with engine.begin() as conn:
         repo.create(conn, "agt_1", "mailer", Makeup("many").changed(plain, repo.box(old, "agt_1")), ["env"], 1)
         new = Secrets.rotate(tmp_path / "secrets.key")
         assert repo.reseal(conn, new) == 1
         only_new = Secrets({new.current: new.keys[new.current]}, new.current)
         opened = repo.get(conn, "mailer").opened(only_new)
-        assert (opened.env, opened.mcp_servers) == ({"TOKEN": "t"}, [server])
+        assert (opened.env, opened.mcp_servers, opened.git) == ({"TOKEN": "t"}, [server], git)
     engine.dispose()
 
 

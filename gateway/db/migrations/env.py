@@ -10,7 +10,8 @@ import gateway.hands.models
 import gateway.idempotency
 import gateway.log.models
 import gateway.retention.models
-import gateway.runtime_api.models  # noqa: F401
+import gateway.runtime_api.models
+import gateway.turns.models  # noqa: F401
 import registry.models  # noqa: F401
 
 connection = context.config.attributes["connection"]

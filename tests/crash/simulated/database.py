@@ -47,7 +47,7 @@ def _migrated() -> Connection:
     )
     conn = engine.connect()
     conn.exec_driver_sql("PRAGMA foreign_keys=ON")
-    with transaction(conn, "BEGIN"):
+    with transaction(conn.exec_driver_sql, "BEGIN"):
         upgrade(conn)
     return conn
 
@@ -61,7 +61,7 @@ class Server:
         self.down = False
         self.up_since = -SETTLED_SECONDS
         self.faults = True  # delays and repetitions out of the ordinary
-        with transaction(conn, "BEGIN"):
+        with transaction(conn.exec_driver_sql, "BEGIN"):
             for table in TABLES:
                 conn.exec_driver_sql(f"DELETE FROM {table}")
 
@@ -100,7 +100,7 @@ class Server:
             if self.faults and self.random.random() < 0.03:
                 with _rolled_back(self.conn):
                     op(self.conn)
-            with transaction(self.conn, "BEGIN"):
+            with transaction(self.conn.exec_driver_sql, "BEGIN"):
                 return op(self.conn)
         finally:
             HOST.reset(token)
@@ -113,7 +113,7 @@ class _Back(Exception):
 @contextmanager
 def _rolled_back(conn: Connection) -> Iterator[None]:
     try:
-        with transaction(conn, "BEGIN"):
+        with transaction(conn.exec_driver_sql, "BEGIN"):
             yield
             raise _Back
     except _Back:
@@ -160,7 +160,7 @@ class Backend:
         self._answered_at = max(self._answered_at, loop.time() + self.server.delay())
         loop.call_at(self._answered_at, job.settle, context=self.host.context())
 
-    async def read(self, op: Operation[T]) -> T:
+    async def read(self, op: Operation[T], snapshot: bool) -> T:
         await anyio.sleep(self.server.delay())
         if self.buried:
             raise Fenced("This host is no more.")

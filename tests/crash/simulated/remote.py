@@ -189,10 +189,10 @@ class Backend(Postgres):
         else:
             super().submit(job, beside)
 
-    async def read(self, op: Operation[T]) -> T:
+    async def read(self, op: Operation[T], snapshot: bool) -> T:
         if self.buried:
             raise Fenced("This host is no more.")
-        return await super().read(op)
+        return await super().read(op, snapshot)
 
     async def appear(self, name: str) -> None:
         self.names.add(name)

@@ -193,9 +193,11 @@ class Starting:
     warm: Warm = field(default_factory=lambda: Warm(0, 0, 0))
     closed: bool = False
     doubted: bool = False  # its worker was thought to be dead
+    engines: Any = None
 
     def __post_init__(self) -> None:
         self.warden = SimpleNamespace(start=checkpoint, pid=1)
+        self.engines = SimpleNamespace(may_begin=True, run=self.sweep_forever, leave=checkpoint)  # no turn needs one
 
     async def spawn(
         self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None, part: str = ""

@@ -21,6 +21,9 @@ from adapters.launch.container import Engine
 from adapters.launch.hands import Found, rooms
 from gateway.clock import new_id, now_us
 from gateway.db.engine import Database
+from gateway.deliver.guard import Guard, Resolve
+from gateway.egress.gate import Gates
+from gateway.egress.policy import Policy
 from gateway.errors import Conflict
 from gateway.hands.models import SandboxCall
 from gateway.hands.service import Hands, Write
@@ -37,6 +40,9 @@ _ORDINALS = count(1)
 Json = dict[str, Any]
 
 
+SPEC = AgentSpec("agt_1", "worker", 1, "image", placement="docker", egress=Policy())
+
+
 @dataclass
 class Brain:
     """An attempt of a turn: what it says goes into the log under its fence."""
@@ -44,7 +50,7 @@ class Brain:
     log: Log
     turn: Claimed
     place: Place
-    spec: AgentSpec = field(default_factory=lambda: AgentSpec("agt_1", "worker", 1, "image", placement="docker"))
+    spec: AgentSpec = SPEC
     over: bool = False
     dialogue: JsonLinesDialogue = field(default_factory=lambda: JsonLinesDialogue(lambda: new_id("call")))
 
@@ -72,6 +78,7 @@ class Stage:
     database: Database
     log: Log
     engine: Engine
+    gates: Gates
     hands: Hands
 
     async def begin(self, session_id: str = "", fence: int = 1) -> Brain:
@@ -141,7 +148,7 @@ class Stage:
 @asynccontextmanager
 async def worker(stage: Stage) -> AsyncIterator[Hands]:
     """The sandbox of one more worker."""
-    hands = Hands(stage.engine, stage.database, stage.settings)
+    hands = Hands(stage.engine, stage.database, stage.settings, stage.gates, new_id("wrk"))
     async with anyio.create_task_group() as group:
         await group.start(hands.run)
         yield hands
@@ -149,12 +156,15 @@ async def worker(stage: Stage) -> AsyncIterator[Hands]:
 
 
 @asynccontextmanager
-async def staged(data_dir: Path, image: str, url: str = "", **settings: Any) -> AsyncIterator[Stage]:
-    """Removes what it has started."""
+async def staged(
+    data_dir: Path, image: str, url: str = "", private: str = "", resolve: Resolve | None = None, **settings: Any
+) -> AsyncIterator[Stage]:
+    """Removes what it has started. `private`, `resolve`: of names that are asked for from inside."""
     found = Settings(data_dir=data_dir, database_url=url, agent_image=image, **settings)
     database = Database(found.database)
     await database.start()
-    stage = Stage(found, database, Log(database), Engine(os.environ), None)  # type: ignore[arg-type]
+    gates = Gates(Guard.allowing(private, resolve, "SWITCHBOARD_EGRESS_PRIVATE_HOSTS"))
+    stage = Stage(found, database, Log(database), Engine(os.environ), gates, None)  # type: ignore[arg-type]
     try:
         async with worker(stage) as stage.hands:
             yield stage

@@ -14,9 +14,8 @@ from adapters.launch import hands
 from adapters.launch.hands import HANDS
 from gateway.hands.tools import Result
 from gateway.log.models import Session
-from gateway.turns.spec import AgentSpec
 from tests import needs
-from tests.gateway.hands.stage import Brain, Stage, staged, worker
+from tests.gateway.hands.stage import SPEC, Brain, Stage, staged, worker
 from tests.gateway.hands.test_hands_calls import until
 
 
@@ -145,7 +144,7 @@ async def test_a_container_of_another_make_up_is_made_anew_once_it_rests(stage: 
 
 
 async def test_an_agent_has_its_volumes_and_its_limits_there(stage: Stage) -> None:
-    spec = AgentSpec("agt_1", "worker", 1, "image", limits={"disk_mb": 1}, volumes=({"name": "cache", "target": "/mnt/cache"},))
+    spec = replace(SPEC, limits={"disk_mb": 1}, volumes=({"name": "cache", "target": "/mnt/cache"},))
     for number in (1, 2):
         brain = replace(await stage.begin(), spec=spec)
         script = "echo x >> /mnt/cache/f; wc -l < /mnt/cache/f; head -c 2000000 /dev/zero > big; stat -c %s big"

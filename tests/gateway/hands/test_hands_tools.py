@@ -85,7 +85,7 @@ async def test_of_fifty_megabytes_the_ends_are_kept(stage: Stage, brain: Brain) 
 async def test_a_command_that_ends_its_own_shell_says_so(stage: Stage, brain: Brain) -> None:
     result = await stage.call(brain, "bash", command="echo so far; kill -9 $PPID $$")
     assert result.is_error
-    assert result.output.startswith("so far\n[its container was stopped, or it ended its own shell")
+    assert result.output.startswith("so far\n[its container was stopped or cut off, or it ended its own shell")
 
 
 async def test_a_command_of_a_hundred_kilobytes_is_run_and_more_is_refused(stage: Stage, brain: Brain) -> None:

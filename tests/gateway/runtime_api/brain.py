@@ -69,6 +69,14 @@ def main() -> int:
             command = {"command": "echo acted >> acts.txt; mkdir -p outbox; cp acts.txt outbox; cat acts.txt"}
             _, answer = call("POST", "sandbox/call", {"call_id": "act", "tool": "bash", "input": command})
             post(chunk("acted", answer["output"]))
+        elif word == "HOLD":
+            command = {"command": "until [ -e go ]; do sleep 0.05; done; rm go"}
+            call("POST", "sandbox/call", {"call_id": "hold", "tool": "bash", "input": command})
+        elif word.startswith("http://"):
+            get = f"import urllib.request; print(urllib.request.urlopen({word!r}).status)"
+            command = {"command": f'env -u NO_PROXY -u no_proxy python3 -I -c "{get}" 2>&1 | tail -n 1'}
+            _, answer = call("POST", "sandbox/call", {"call_id": f"get-{words.index(word)}", "tool": "bash", "input": command})
+            post(chunk(f"got-{words.index(word)}", answer["output"]))
         elif word == "SLOW":
             command = {"command": "sleep 2; echo slow >> slow.txt; cat slow.txt"}
             body = {"call_id": "slow", "tool": "bash", "input": command}

@@ -133,7 +133,11 @@ async def thinking(
 
             return await self._api.begin(replace(work, variables=told), start)
 
+        async def has(self: Starter, image: str, awaits: Callable[[str], None]) -> None:
+            """As if the engine had the image."""
+
         monkeypatch.setattr(Starter, "think", think)
+        monkeypatch.setattr(Starter, "fetch", has)
         settings = {"stop_seconds": 0.5, **more}
         async with serving(data_dir, **settings) as client:
             image = Image("mine:1", "sha256:1", ("openai",), ("steer", "mcp"), ("GITHUB_TOKEN",))

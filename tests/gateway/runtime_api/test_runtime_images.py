@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,12 +17,13 @@ from adapters.launch.hands import HANDS
 from gateway.db.engine import Database
 from registry.images import Image, push
 from tests import needs
+from tests.gateway.deliver.receivers import receiving
+from tests.gateway.runtime_api import brains
 from tests.support import Client, GatewayProcess, database_url, message, serving, text_of
 
 Json = dict[str, Any]
 
 SECONDS = 120
-BRAIN = Path(__file__).parent / "brain.py"
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +36,7 @@ def client() -> Iterator[DockerClient]:
 
 @pytest.fixture(scope="module")
 def brain(client: DockerClient) -> str:
-    """The id of an image with no shell in its way: its entry point is a program."""
-    base = needs.an_engine("base")
-    dockerfile = f'FROM {base}\nCOPY brain.py /brain.py\nENTRYPOINT ["/usr/bin/python3", "-I", "/brain.py"]\n'
-    with io.BytesIO() as file:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for name, data in (("Dockerfile", dockerfile.encode()), ("brain.py", BRAIN.read_bytes())):
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(data), 0o644
-                tar.addfile(entry, io.BytesIO(data))
-        file.seek(0)
-        image, _ = client.images.build(fileobj=file, custom_context=True, rm=True, forcerm=True, tag="switchboard-test-brain")
-    return str(image.id)
+    return brains.made(client, needs.an_engine("base"))
 
 
 def containers_of(client: DockerClient, data_dir: Path) -> list[str]:
@@ -135,6 +123,24 @@ async def test_an_image_acts_in_its_sandbox(tmp_path: Path, brain: str) -> None:
 
 
 @pytest.mark.usefixtures("hands")
+async def test_its_sandbox_reaches_what_the_agents_policy_names(tmp_path: Path, brain: str) -> None:
+    """[HAND-8]"""
+    image = needs.an_engine()
+    with receiving() as receiver:
+        here = receiver.url.replace("127.0.0.1", "localhost")
+        settings = {"agent_image": image, "sidecar_image": image, "egress_private_hosts": "127.0.0.1, ::1"}
+        async with thinking(tmp_path, brain, **settings) as gateway:
+            await gateway.owner("agent.update", name="thinker", changes={"egress": [here.removeprefix("http://")]})
+            task = await gateway.send("thinker", f"{here}/ok http://denied.example/")
+            events = await gateway.events(task["contextId"])
+    assert text_of(task) == "attempt 1 204\nurllib.error.HTTPError: HTTP Error 403: \n"
+    denied = [event for event in events if event["body"].get("kind") == "egress_denied"]
+    assert [(event["level"], event["body"]["text"].split(". ")[0]) for event in denied] == [
+        ("internal", "The agent was kept from denied.example:80")
+    ]
+
+
+@pytest.mark.usefixtures("hands")
 async def test_a_crash_begins_again_in_the_same_journal(tmp_path: Path, client: DockerClient, brain: str) -> None:
     """[RUN-4]"""
     async with thinking(tmp_path, brain, agent_image=needs.an_engine(), turn_backoff_seconds=0.1) as gateway:
@@ -167,11 +173,12 @@ async def test_a_killed_gateway_goes_on_with_the_image(tmp_path: Path, client: D
             await database.write(lambda conn: push(conn, "mine", Image("brain:1", brain), 1))
             await database.aclose()
             first = gateway.client()
-            await first.owner("agent.create", name="thinker", runtime="mine", description="It thinks.")
+            await first.owner("agent.create", name="thinker", runtime="mine", description="It thinks.", egress=["a.example"])
             sent = await first.send("thinker", "EFFECT ACT STUCK", configuration={"returnImmediately": True})
             while "acted" not in text_of(await first.get("thinker", sent["id"])):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
             await first.http.aclose()
+            assert len(containers_of(client, tmp_path)) == 3  # the image, what is beside it, what is beside its sandbox
             gateway.kill()
             gateway.start()
             second = gateway.client()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from pathlib import Path
 from threading import Thread
 
 _WHO = {
+    "GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z",  # the same commits wherever it is made
+    "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z",
     "GIT_AUTHOR_NAME": "a",
     "GIT_AUTHOR_EMAIL": "a@example.com",
     "GIT_COMMITTER_NAME": "a",
@@ -44,12 +48,31 @@ def made(folder: Path) -> Path:
     return folder
 
 
+def nested(folder: Path, *modules: str) -> Path:
+    """A repository that has others in it, by these URLs."""
+    made(folder)
+    for number, url in enumerate(modules):
+        commit = git(folder, "rev-parse", "HEAD" if number else "first")
+        git(folder, "update-index", "--add", "--cacheinfo", f"160000,{commit},module{number}")
+        with (folder / ".gitmodules").open("a") as file:
+            file.write(f'[submodule "module{number}"]\n\tpath = module{number}\n\turl = {url}\n')
+    git(folder, "add", ".gitmodules")
+    git(folder, "commit", "-q", "-m", "modules")
+    return folder
+
+
 class _Cgi(BaseHTTPRequestHandler):
-    def __init__(self, root: Path, *more: object) -> None:
-        self._root = root
+    def __init__(self, root: Path, wanted: str, *more: object) -> None:
+        self._root, self._wanted = root, wanted
         super().__init__(*more)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
+        if self._wanted and self.headers.get("authorization") != self._wanted:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         path, _, query = self.path.partition("?")
         length = int(self.headers.get("content-length") or 0)
         env = {
@@ -73,6 +96,7 @@ class _Cgi(BaseHTTPRequestHandler):
         self.send_response(int(fields.pop("Status", "200").split()[0]))
         for name, value in fields.items():
             self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
@@ -83,13 +107,18 @@ class _Cgi(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(root: Path) -> Iterator[str]:
-    """The origin at which what is below `root` can be fetched."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Cgi, root)) as server:
+def served(root: Path, *, pair: str = "", cert: str = "", key: str = "") -> Iterator[str]:
+    """The origin at which what is below `root` can be fetched; by who knows the pair of user and password."""
+    wanted = f"Basic {base64.b64encode(pair.encode()).decode()}" if pair else ""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Cgi, root, wanted)) as server:
+        if cert:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(cert, key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{'https://localhost' if cert else 'http://127.0.0.1'}:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()

@@ -224,6 +224,7 @@ async def test_what_runs_beside_an_agent_ends_with_its_turn(tmp_path: Path, plac
         ({"hooks": {"pre_init": {"command": ""}}}, "at least 1"),
         ({"hooks": {"pre_init": {"command": "true", "seconds": 4000}}}, "3600"),
         ({"hooks": {"pre_init": "true"}}, "hooks.pre_init"),
+        ({"hooks": {"pre_init": {"seconds": 5}}}, "The hook 'pre_init' has no command"),
     ],
 )
 async def test_what_cannot_be_is_refused(tmp_path: Path, changes: Json, words: str) -> None:
@@ -239,10 +240,11 @@ async def test_hooks_are_changed_one_by_one_and_a_session_keeps_its_own(tmp_path
         await client.owner(
             "agent.update", name="worker", changes={"hooks": {"pre_init": None, "post_run": {"command": "echo new"}}}
         )
+        await client.owner("agent.update", name="worker", changes={"hooks": {"post_run": {"seconds": 30}}})
         shown = await client.owner("agent.show", name="worker")
         old = await client.send("worker", "N=1", contextId=task["contextId"])
         new = await client.send("worker", "N=1")
         lines = {one["id"]: [line for line in await told(client, one) if "after " not in line] for one in (old, new)}
-    assert shown["values"]["hooks"]["value"] == {"post_run": {"command": "echo new", "seconds": 300}}
+    assert shown["values"]["hooks"]["value"] == {"post_run": {"command": "echo new", "seconds": 30}}
     assert lines[old["id"]] == ["pre_init: old", "post_run: after", "post_run: after"]
     assert lines[new["id"]] == ["post_run: new"]

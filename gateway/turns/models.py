@@ -1,0 +1,16 @@
+"""The table of workers: one row for each that runs, by which the others know whether its container engine answers."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column
+from sqlmodel import Field, SQLModel
+
+
+class WorkerRow(SQLModel, table=True):
+    """`beat` grows while there are other workers: a row that stands still is one of a worker that does."""
+
+    __tablename__ = "worker"
+
+    name: str = Field(primary_key=True)
+    engine: bool = Field(sa_column=Column(Boolean, nullable=False))
+    beat: int = Field(sa_column=Column(BigInteger, nullable=False))
