@@ -280,8 +280,9 @@ class World:
         site = self._site(f"worker {len(self.sites)}")
         worker = site.engine.worker
         site.starting = Starting(self.machine, lambda turn_id: worker._held[turn_id].turn)
-        worker.starter, worker.hands = cast(Any, site.starting), cast(Any, _NoHands())
-        cast(Any, worker.memory)._journals = _Journals(self.random)
+        worker.starter = worker.maker.starter = cast(Any, site.starting)
+        worker.hands = cast(Any, _NoHands())
+        cast(Any, worker.maker.memory)._journals = _Journals(self.random)
         site.root = self.loop.spawn(site.host, site.run())
         self.say(f"-- {site.host.name} starts, as {worker.name}")
 
