@@ -200,15 +200,16 @@ class Worker:
             runners[id].cancel()
         for into, waiting in asked.messages:
             if waiting not in runners[into].given:
-                runners[into].steer(waiting, await self._text_of(runners[into].turn, waiting))
+                runners[into].steer(waiting, await self._text_of(runners[into], waiting))
 
-    async def _text_of(self, running: Claimed, waiting: str) -> str:
-        asked = await self.log.database.read(lambda conn: asked_of(conn, running, waiting))
-        return (await self._placed(asked)).whole_prompt
+    async def _text_of(self, running: Runner, waiting: str) -> str:
+        asked = await self.log.database.read(lambda conn: asked_of(conn, running.turn, waiting))
+        return (await self._placed(asked, running.spec)).whole_prompt
 
-    async def _placed(self, asked: Asked) -> Asked:
+    async def _placed(self, asked: Asked, spec: AgentSpec) -> Asked:
         """What is asked, its files put where the runtime finds them."""
-        return await inbox.placed(self.store, Place.of(self.settings.sessions_dir, asked.context_id), asked)
+        place = Place.of(self.settings.sessions_dir, asked.context_id)
+        return await inbox.placed(self.store, place, asked, spec.work_dir)
 
     # -- leases
 
@@ -404,7 +405,7 @@ class Worker:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         replays = profile.mode(spec.mode).capabilities.replays
         begun = await self.memory.begin(turn, asked, spec, reads=replays)
-        begun = replace(begun, asked=await self._placed(begun.asked))
+        begun = replace(begun, asked=await self._placed(begun.asked, spec))
         log, starter, settings, store, gates = self.log, self.starter, self.settings, self.store, self.gates
         return Runner(begun, spec, profile, log, starter, settings, store, gates, self.memory, self._surely_holds)
 
