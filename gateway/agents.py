@@ -40,7 +40,7 @@ class Agents:
             except Missing:
                 return None
 
-        return await self.database.read(op)
+        return await self.database.read(op, snapshot=False)
 
     async def faces(self, after: str, limit: int) -> list[Face]:
         """Agents whose names come after `after`, by name; private ones too."""
@@ -53,7 +53,7 @@ class Agents:
             record = repo.by_id(conn, agent_id)
             return None if record is None else face_of(record)
 
-        face = await self.database.read(op)
+        face = await self.database.read(op, snapshot=False)
         return face is not None and may_call(principal, face)
 
     def spec(self, conn: Connection, agent_id: str, version: int) -> AgentSpec:

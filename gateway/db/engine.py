@@ -59,9 +59,9 @@ class Database:
         result: T = await job.future
         return result
 
-    async def read(self, op: Operation[T]) -> T:
-        """Run `op` on a connection of its own, in a snapshot."""
-        return await self._backend.read(op)
+    async def read(self, op: Operation[T], *, snapshot: bool = True) -> T:
+        """Run `op` on a connection of its own, in a snapshot; without one each statement sees what is there when it runs."""
+        return await self._backend.read(op, snapshot)
 
     # -- other processes on the same database
 

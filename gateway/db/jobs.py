@@ -51,7 +51,7 @@ class Backend(Protocol):
 
     def submit(self, job: Job, beside: bool) -> None: ...
 
-    async def read(self, op: Operation[T]) -> T: ...
+    async def read(self, op: Operation[T], snapshot: bool) -> T: ...
 
     def tell(self, topic: str, detail: str) -> None: ...
 
@@ -66,15 +66,15 @@ def run_all(conn: Connection, jobs: Sequence[Job]) -> None:
 
 
 @contextmanager
-def transaction(conn: Connection, begin: str) -> Iterator[None]:
-    """Begun and ended in plain sight, on a connection that is in autocommit mode: no driver guesses."""
-    conn.exec_driver_sql(begin)
+def transaction(say: Callable[[str], object], begin: str) -> Iterator[None]:
+    """Begun and ended in plain sight, on a connection that is in autocommit mode: no driver guesses. `say` runs a statement."""
+    say(begin)
     try:
         yield
     except BaseException:
         with suppress(
             DBAPIError, PendingRollbackError
         ):  # the connection is gone; or the disk is full, and SQLite rolled back by itself
-            conn.exec_driver_sql("ROLLBACK")
+            say("ROLLBACK")
         raise
-    conn.exec_driver_sql("COMMIT")
+    say("COMMIT")

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from gateway.db.jobs import Heard, Job, Operation, T, run_all, transaction
 from gateway.db.line import ALIVE, Line, key_of
@@ -95,8 +96,8 @@ class Postgres:
             self._orderly = True
             self._spawn(self._one_after_another())
 
-    async def read(self, op: Operation[T]) -> T:
-        return await asyncio.shield(self._spawn(self._read(op)))
+    async def read(self, op: Operation[T], snapshot: bool) -> T:
+        return await asyncio.shield(self._spawn(self._read(_in_snapshot(op) if snapshot else op)))
 
     def _spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task of its own: who waits for it may be cancelled, a statement on its way must not be."""
@@ -111,12 +112,8 @@ class Postgres:
             task.exception()  # whoever waited may have left
 
     async def _read(self, op: Operation[T]) -> T:
-        def snapshot(conn: Connection) -> T:
-            with transaction(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
-                return op(conn)
-
         async with self._readers, _errors():
-            return await self._until_it_works(lambda: self._once(snapshot))
+            return await self._until_it_works(lambda: self._once(op))
 
     # -- other processes
 
@@ -130,7 +127,7 @@ class Postgres:
         raise Unavailable("The database did not answer: no direct connection to it could be made.", HINT)
 
     async def alive(self, names: Sequence[str]) -> set[str]:
-        return await self.read(lambda conn: _alive(conn, names))
+        return await self.read(lambda conn: _alive(conn, names), snapshot=False)
 
     # -- writing
 
@@ -207,10 +204,30 @@ class _Attempt:
     committing: bool = False
 
     def run(self, conn: Connection) -> None:
-        with transaction(conn, "BEGIN"):
-            self.number = conn.exec_driver_sql(self.first).scalar_one()
+        say = partial(_say, conn)
+        with transaction(say, "BEGIN"):
+            self.number = say(self.first)
             run_all(conn, self.jobs)
             self.committing = True
+
+
+def _say(conn: Connection, sql: str) -> Any:
+    """The first column of a statement's first row, from the driver itself: what stands around every transaction is many a
+    statement, and SQLAlchemy takes as long for each as the server.
+    """
+    driver: Any = conn.connection.driver_connection
+    try:
+        return await_only(driver.fetchval(sql))
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        raise DBAPIError(sql, None, exc, connection_invalidated=driver.is_closed()) from exc
+
+
+def _in_snapshot(op: Operation[T]) -> Operation[T]:
+    def snapshot(conn: Connection) -> T:
+        with transaction(partial(_say, conn), "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+            return op(conn)
+
+    return snapshot
 
 
 def _unclean(conn: AsyncConnection) -> bool:
@@ -236,7 +253,7 @@ def _worth_another_try(exc: DBAPIError) -> bool:
 
 
 def _upgrade(conn: Connection) -> None:
-    with transaction(conn, "BEGIN"):
+    with transaction(partial(_say, conn), "BEGIN"):
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA})")
         upgrade(conn)
 

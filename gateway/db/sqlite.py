@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -59,11 +59,15 @@ class Sqlite:
     def submit(self, job: Job, beside: bool) -> None:
         self._jobs.put(job)
 
-    async def read(self, op: Operation[T]) -> T:
-        return await anyio.to_thread.run_sync(self._read, op, limiter=self._readers)
+    async def read(self, op: Operation[T], snapshot: bool) -> T:
+        return await anyio.to_thread.run_sync(self._read, op, snapshot, limiter=self._readers)
 
-    def _read(self, op: Operation[T]) -> T:
-        with _errors(), self._engine.connect() as conn, transaction(conn, "BEGIN"):
+    def _read(self, op: Operation[T], snapshot: bool) -> T:
+        with (
+            _errors(),
+            self._engine.connect() as conn,
+            transaction(conn.exec_driver_sql, "BEGIN") if snapshot else nullcontext(),
+        ):
             return op(conn)
 
     def _open(self) -> Connection:
@@ -71,7 +75,7 @@ class Sqlite:
         with _errors():
             conn = self._engine.connect()
             try:
-                with transaction(conn, "BEGIN IMMEDIATE"):
+                with transaction(conn.exec_driver_sql, "BEGIN IMMEDIATE"):
                     upgrade(conn)
             except BaseException:
                 conn.close()
@@ -122,7 +126,7 @@ class Sqlite:
 
     def _commit(self, conn: Connection, jobs: list[Job]) -> None:
         try:
-            with _errors(), transaction(conn, "BEGIN IMMEDIATE"):
+            with _errors(), transaction(conn.exec_driver_sql, "BEGIN IMMEDIATE"):
                 run_all(conn, jobs)
         except BaseException as exc:
             if len(jobs) == 1:

@@ -7,6 +7,8 @@ kept, the newest `MAX_TASKS` of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, func, select
 
 from gateway.log.models import Session, Task
@@ -26,10 +28,15 @@ def page(conn: Connection, session_id: str, after: Position, limit: int) -> list
     pruned some of what the archive has is still there: it is passed over.
     """
     rows = read(conn, session_id, after, limit)
-    if rows and rows[0].position > Position(after.seq + 1):
+    if begins_later(rows, after):
         kept = snapshot(conn, session_id)
         return [kept, *read(conn, session_id, Position(kept.seq, 2**31), limit)]
     return rows
+
+
+def begins_later(rows: Sequence[Row], after: Position) -> bool:
+    """Whether some of what follows a position is gone."""
+    return bool(rows) and rows[0].position > Position(after.seq + 1)
 
 
 def snapshot(conn: Connection, session_id: str) -> Row:

@@ -115,7 +115,12 @@ def append(conn: Connection, session_id: str, new: Sequence[Entry], fence: int |
     Raises Fenced, in the same transaction, when `fence` is no longer the session's: a superseded runner writes nothing.
     """
     locked(conn, session_id, fence)
-    last = conn.execute(_LAST, {"session_id": session_id}).first()
+    return extend(conn, session_id, new)
+
+
+def extend(conn: Connection, session_id: str, new: Sequence[Entry], *, first: bool = False) -> Batch:
+    """The same for who has locked the session already, or has just made it (`first`)."""
+    last = None if first else conn.execute(_LAST, {"session_id": session_id}).first()
     before = Position(last[0], last[1]) if last else Position(0, 0)
     rows, (seq, sub) = [], before
     for entry in new:
@@ -178,4 +183,4 @@ class Log:
         self.missed.set()
 
     async def read(self, session_id: str, after: Position, limit: int = 1000) -> list[Row]:
-        return await self.database.read(lambda conn: read(conn, session_id, after, limit))
+        return await self.database.read(lambda conn: read(conn, session_id, after, limit), snapshot=False)

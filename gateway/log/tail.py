@@ -15,7 +15,7 @@ from gateway.errors import SwitchboardError
 from gateway.log.hub import Asked, Channel
 from gateway.log.models import EventRow, Session
 from gateway.log.rows import Batch, Position
-from gateway.log.snapshot import page
+from gateway.log.snapshot import begins_later, page
 from gateway.log.store import Log
 
 POLL_SECONDS = 1.0  # a wake-up is a hint; while all is quiet the log is asked so often
@@ -71,7 +71,9 @@ async def _page(log: Log, channel: Channel, session_id: str, position: Position)
             return asked.batch
     asked = channel.asked[position] = Asked()
     try:
-        rows = await log.database.read(lambda conn: page(conn, session_id, position, PAGE))
+        rows = await log.read(session_id, position, PAGE)
+        if begins_later(rows, position):
+            rows = await log.database.read(lambda conn: page(conn, session_id, position, PAGE))
         asked.batch, asked.known = Batch(session_id, position, rows) if rows else None, True
         if asked.batch is not None and len(rows) < PAGE:
             channel.keep(asked.batch)
@@ -90,7 +92,7 @@ async def watch(log: Log) -> None:
         sessions = log.hub.sessions()
         for start in range(0, len(sessions), ASK):
             try:
-                ends = await log.database.read(lambda conn, ids=sessions[start : start + ASK]: _ends(conn, ids))  # type: ignore[misc]
+                ends = await log.database.read(lambda conn, ids=sessions[start : start + ASK]: _ends(conn, ids), snapshot=False)  # type: ignore[misc]
             except SwitchboardError:
                 continue
             for session_id, end in ends:

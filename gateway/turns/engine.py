@@ -89,7 +89,7 @@ class Engine:
 
     def _answers_directly(self, conn: Connection, agent_id: str, version: int, new: Inbound) -> bool:
         """Whether the runtime that gets a message may answer it by a message alone."""
-        key = (agent_id, queue.version_of(conn, new.context_id) or version)
+        key = (agent_id, (queue.version_of(conn, new.context_id) if new.context_id else None) or version)
         if key not in self._direct:
             try:
                 spec = self.load_agent(conn, *key)
@@ -127,7 +127,7 @@ class Engine:
         """Wait for a turn that was asked to stop, whoever holds it."""
         self._ask()
         await self.worker.wait(turn_id)
-        while not await self.log.database.read(lambda conn: orders.has_ended(conn, turn_id)):  # noqa: ASYNC110  (elsewhere)
+        while not await self.log.database.read(lambda conn: orders.has_ended(conn, turn_id), snapshot=False):  # noqa: ASYNC110  (elsewhere)
             await anyio.sleep(LOOK_SECONDS)
 
     async def cancel_session(self, session_id: str) -> list[str]:

@@ -15,7 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, exists, func, literal_column, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from gateway.errors import RateLimited
 from gateway.log.models import Session, Turn
@@ -34,29 +46,37 @@ _IS_QUEUED = _turn.state == literal_column("'queued'")
 _IS_RUNNING = _turn.state == literal_column("'running'")
 _IS_ENDED = _turn.state == literal_column("'ended'")
 
-_LAST_BEGUN = [select(_turn.round).where(state).order_by(_turn.round.desc()).limit(1) for state in (_IS_RUNNING, _IS_ENDED)]
-_LAST_OF_FLOW = (
-    select(_turn.round)
-    .where(_turn.agent_id == bindparam("agent"), _turn.principal == bindparam("caller"))
-    .order_by(_turn.round.desc())
-    .limit(1)
-)
-_NEXT = select(_T).where(_IS_QUEUED, _turn.aside.is_(None)).order_by(_turn.round, _turn.queued_at).limit(1)
-_NEXT_PLAIN = _NEXT.where(_turn.engine == literal_column("false"))
-_PLACED = (
+
+def _last_round(*where: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(_turn.round).where(*where).order_by(_turn.round.desc()).limit(1).scalar_subquery()
+
+
+_LAST_ROUNDS = select(
+    _last_round(_IS_RUNNING),
+    _last_round(_IS_ENDED),
+    _last_round(_turn.agent_id == bindparam("agent"), _turn.principal == bindparam("caller")),
     select(_version.placement)
-    .join_from(Session.__table__, AgentVersion.__table__, _version.agent_id == _session.agent_id)  # type: ignore[attr-defined]
-    .where(_session.id == _KEY, _version.version == _session.agent_version)
+    .where(_session.id == bindparam("session"), _version.agent_id == _session.agent_id)
+    .where(_version.version == _session.agent_version)
+    .scalar_subquery(),
 )
-_OF_ITS_SESSION = _turn.session_id == bindparam("session")
-_BUSY = select(
-    exists().where(_OF_ITS_SESSION, _IS_RUNNING)
-    | exists().where(_OF_ITS_SESSION, _IS_QUEUED, _turn.ordinal < bindparam("before"))
-)
+_LIMITS = select(_version.limits).where(_agent.id == _version.agent_id, _version.version == _agent.version)
+_LIMITS_NOW = _LIMITS.where(_agent.id == _KEY)
+
+
+def _next(*where: ColumnElement[bool]) -> Select[Any]:
+    """The turn that is next, whether its session has another before it (`busy`), and its agent's limits."""
+    waiting = select(_T).where(_IS_QUEUED, _turn.aside.is_(None), *where).order_by(_turn.round, _turn.queued_at).limit(1)
+    next = waiting.subquery("next")
+    of_its_session = _turn.session_id == next.c.session_id
+    earlier = exists().where(of_its_session, _IS_QUEUED, _turn.ordinal < next.c.ordinal)
+    busy = exists().where(of_its_session, _IS_RUNNING) | earlier
+    return select(next, busy.label("busy"), _LIMITS.where(_agent.id == next.c.agent_id).scalar_subquery().label("limits"))
+
+
+_NEXT, _NEXT_PLAIN = _next(), _next(_turn.engine == literal_column("false"))
 _RUNNING_OF_AGENT = select(func.count()).where(_turn.agent_id == _KEY, _IS_RUNNING)
-_LIMITS = select(_version.limits).where(_version.agent_id == _KEY, _agent.id == _KEY, _version.version == _agent.version)
 _SET_ASIDE = update(_T).where(_turn.id == _KEY)
-_UNSETTLED = select(_turn.id, _turn.session_id, _turn.agent_id).where(_IS_ENDED, _turn.settled == literal_column("false"))
 _ASIDE = select(_turn.id, _turn.session_id).where(_IS_QUEUED)
 _OF_SESSION = _ASIDE.where(_turn.session_id == _KEY, _turn.aside.is_not(None)).order_by(_turn.ordinal).limit(1)
 _OF_AGENT = _ASIDE.where(_turn.agent_id == _KEY, _turn.aside == "agent").order_by(_turn.round).limit(ROOM)
@@ -65,25 +85,28 @@ _SESSIONS = (
     .where(_session.agent_id == bindparam("agent"), _session.principal == bindparam("caller"), _session.status != "archived")
     .limit(bindparam("most"))
 )
+_SOME_ASIDE = select(exists().where(_IS_QUEUED, _turn.aside.is_not(None)))
 _BACK = _SET_ASIDE.values(aside=None)
-_SETTLE = _SET_ASIDE.values(settled=True)
+_UNSETTLED = select(_turn.id).where(_IS_ENDED, _turn.settled == literal_column("false")).limit(1)
+_SETTLE = (
+    update(_T)
+    .where(_IS_ENDED, _turn.settled == literal_column("false"))
+    .values(settled=True)
+    .returning(_turn.session_id, _turn.agent_id)
+)
 
 
-def round_of(conn: Connection, agent_id: str, principal: str) -> int:
-    """The round of a new turn of an agent for a caller."""
-    begun = max(conn.execute(query).scalar() or 0 for query in _LAST_BEGUN)
-    last = conn.execute(_LAST_OF_FLOW, {"agent": agent_id, "caller": principal}).scalar()
-    return begun if last is None else max(begun, last + 1)
-
-
-def needs_engine(conn: Connection, session_id: str) -> bool:
-    """Whether the turns of a session run in containers."""
-    return bool(conn.execute(_PLACED, {"key": session_id}).scalar() == "docker")
+def place_of(conn: Connection, agent_id: str, principal: str, session_id: str) -> dict[str, Any]:
+    """A new turn's `round`, and whether it needs a container `engine`: columns of its row."""
+    asked = {"agent": agent_id, "caller": principal, "session": session_id}
+    running, ended, last, placement = conn.execute(_LAST_ROUNDS, asked).one()
+    begun: int = max(running or 0, ended or 0)
+    return {"round": begun if last is None else max(begun, last + 1), "engine": placement == "docker"}
 
 
 def some_plain(conn: Connection) -> bool:
     """Whether a turn may be there that could begin without a container engine."""
-    return any(conn.execute(query).first() is not None for query in (_NEXT_PLAIN, _UNSETTLED.limit(1)))
+    return any(conn.execute(query).first() is not None for query in (_NEXT_PLAIN, _UNSETTLED))
 
 
 def next_turns(conn: Connection, engines: bool = True) -> Iterator[Any]:
@@ -104,7 +127,7 @@ def next_turns(conn: Connection, engines: bool = True) -> Iterator[Any]:
 
 def check_sessions(conn: Connection, agent_id: str, principal: str) -> None:
     """Raises RateLimited where a caller has as many sessions of an agent as it allows one."""
-    most = (conn.execute(_LIMITS, {"key": agent_id}).scalar() or {}).get("caller_sessions")
+    most = (conn.execute(_LIMITS_NOW, {"key": agent_id}).scalar() or {}).get("caller_sessions")
     if most is None:
         return
     if len(conn.execute(_SESSIONS, {"agent": agent_id, "caller": principal, "most": most}).all()) >= most:
@@ -114,10 +137,9 @@ def check_sessions(conn: Connection, agent_id: str, principal: str) -> None:
 
 def _hindrance(conn: Connection, turn: Any) -> str | None:
     """What keeps a turn from beginning: its session, where another comes first, or its agent, which has enough."""
-    if conn.execute(_BUSY, {"session": turn.session_id, "before": turn.ordinal}).scalar():
+    if turn.busy:
         return "session"
-    limits = conn.execute(_LIMITS, {"key": turn.agent_id}).scalar() or {}
-    room = limits.get("running_turns")
+    room = (turn.limits or {}).get("running_turns")
     if room is not None and conn.execute(_RUNNING_OF_AGENT, {"key": turn.agent_id}).scalar_one() >= room:
         return "agent"
     return None
@@ -125,9 +147,11 @@ def _hindrance(conn: Connection, turn: Any) -> str | None:
 
 def _settle(conn: Connection) -> None:
     """Look again at what ended turns may have made room for."""
-    for ended in conn.execute(_UNSETTLED).all():
+    settled = conn.execute(_SETTLE).all()
+    if not settled or not conn.execute(_SOME_ASIDE).scalar():
+        return
+    for ended in settled:
         waiting = [*conn.execute(_OF_SESSION, {"key": ended.session_id}), *conn.execute(_OF_AGENT, {"key": ended.agent_id})]
         for turn in waiting:
             locked(conn, turn.session_id)
             conn.execute(_BACK, {"key": turn.id})
-        conn.execute(_SETTLE, {"key": ended.id})

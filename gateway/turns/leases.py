@@ -28,7 +28,8 @@ _session, _turn = Session.__table__, Turn.__table__  # type: ignore[attr-defined
 
 _KEY: BindParameter[Any] = bindparam("key")
 _RAISE_FENCE = update(_session).where(_session.c.id == _KEY).values(fence=_session.c.fence + 1)
-_SESSION = select(_session).where(_session.c.id == _KEY)
+_SET_SESSION = update(_session).where(_session.c.id == _KEY)
+_LOCKED = select(_session).where(_session.c.id == _KEY).with_for_update(key_share=True)
 _SET = update(_turn).where(_turn.c.id == _KEY)
 _SET_HELD = _SET.where(_turn.c.fence == bindparam("held_fence"), _turn.c.state == "running")
 _RUNNING = _turn.c.state == "running"
@@ -89,23 +90,32 @@ class Seen:
     engine: bool  # it needs one
 
 
-def take(conn: Connection, turn: Any, owner: str, seconds: float) -> Claimed:
-    """Make `owner` the one that holds a turn, under a new fence, for so long. Nobody's state changes by it."""
-    raise_fence(conn, turn.session_id)
-    session = conn.execute(_SESSION, {"key": turn.session_id}).one()
-    held = {"fence": session.fence, "owner": owner, "lease_until": _until(conn, seconds), "lease_seconds": seconds}
-    conn.execute(_SET, {"key": turn.id, **held})
+def take(conn: Connection, turn: Any, owner: str, seconds: float, *, starts: bool = False) -> Claimed:
+    """Make `owner` the one that holds a turn, under a new fence, for so long.
+
+    `starts`: it waited until now, and runs from now on; else nobody's state changes by it.
+    """
+    session = conn.execute(_LOCKED, {"key": turn.session_id}).one()
+    fence, spent = session.fence + 1, session.spent or {}
+    held = {"fence": fence, "owner": owner, "lease_until": _until(conn, seconds), "lease_seconds": seconds}
+    if starts:
+        spent = {**spent, "turns": spent.get("turns", 0) + 1}
+        conn.execute(_SET_SESSION, {"key": session.id, "fence": fence, "status": "running", "spent": spent})
+        conn.execute(_SET, {"key": turn.id, **held, "state": "running"})
+    else:
+        conn.execute(_SET_SESSION, {"key": session.id, "fence": fence})
+        conn.execute(_SET, {"key": turn.id, **held})
     return Claimed(
         id=turn.id,
         session_id=turn.session_id,
         task_id=turn.task_id,
         attempt=turn.attempt + 1,
-        fence=session.fence,
+        fence=fence,
         agent_id=session.agent_id,
         agent_version=session.agent_version,
         native=session.native,
         limits=session.limits or {},
-        spent=session.spent or {},
+        spent=spent,
         runtime_version=session.runtime_version,
     )
 

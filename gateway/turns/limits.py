@@ -69,6 +69,7 @@ class Meter:
         self._limits, self._spent, self._before = limits, spent, used
         self._bytes, self._tools = used.bytes, used.tools
         self._told: Mapping[str, Any] = {}  # by `usage` events
+        self._counts = any(name.endswith(("_tokens", "_cost_usd")) for name in limits)
 
     def before(self) -> Over | None:
         """Whether the turn may begin."""
@@ -85,7 +86,7 @@ class Meter:
             reached = self._count(event)
             out += [event] if reached is None or event.type == "tool_start" else self._fitting(event)
             over = over or reached
-        return out, over or (self._used(dialogue.spent) if dialogue.running else None)
+        return out, over or (self._used(dialogue.spent) if self._counts and dialogue.running else None)
 
     def unsaid(self, last: list[Event], spent: Spent) -> list[Event]:
         """What a turn that was stopped has used and no `usage` event tells, also not one of its last events."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, literal_column, select, union_all, update
+from sqlalchemy import BindParameter, Connection, Integer, bindparam, func, insert, literal_column, select, union_all, update
 
 from adapters import events as ev
 from adapters.events import ErrorCategory, Event
@@ -27,7 +27,7 @@ from gateway.clock import new_id, now_us
 from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
 from gateway.log.rows import Batch, Entry, Position
-from gateway.log.store import append, encode, entries, locked
+from gateway.log.store import append, encode, entries, extend, locked
 from gateway.turns import fair, leases, orders
 from gateway.turns.leases import Claimed
 from gateway.turns.limits import added
@@ -60,19 +60,21 @@ _event = EventRow.__table__  # type: ignore[attr-defined]
 # Statements of every turn are built once: to build one takes SQLAlchemy longer than to run it. `key` is the row's id,
 # other parameters are the columns to set.
 _KEY: BindParameter[Any] = bindparam("key")
+_MOST: BindParameter[int] = bindparam("most", type_=Integer)
 _ADD_SESSION, _ADD_TASK, _ADD_TURN = insert(_session), insert(_task), insert(_turn)
 _SET_SESSION = update(_session).where(_session.c.id == _KEY)
 _SET_TASK = update(_task).where(_task.c.id == _KEY)
 _SET_TURN = update(_turn).where(_turn.c.id == _KEY)
 _SHOW_QUEUED = _SET_SESSION.where(_session.c.status != "running")
 _SESSION = select(_session).where(_session.c.id == _KEY)
-_QUEUED = select(func.count()).where(_turn.c.state == "queued")
+# Reads no more than so many: in the order of an index, since PostgreSQL would first look for all of them else.
+_FULL = select(_turn.c.id).where(_turn.c.state == "queued").order_by(_turn.c.queued_at).offset(_MOST).limit(1)
 _SOME_WAIT = select(_turn.c.id).where(_turn.c.state == "queued").limit(1)
-_QUEUED_OF_TASK = _QUEUED.where(_turn.c.task_id == _KEY)
+_SPENT = select(_session.c.spent).where(_session.c.id == _KEY)
 _DROP_QUEUED_OF_TASK = update(_turn).where(_turn.c.task_id == _KEY, _turn.c.state == "queued")
 _LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _KEY)
-_OTHER_STATES = select(_turn.c.state).where(  # one whose `done` is written only waits for its process to go
-    _turn.c.session_id == _KEY, _turn.c.id != bindparam("turn_id"), _turn.c.state != "ended", _turn.c.yield_reason.is_(None)
+_UNENDED = select(_turn.c.id, _turn.c.task_id, _turn.c.state, _turn.c.yield_reason).where(
+    _turn.c.session_id == _KEY, _turn.c.state != "ended"
 )
 _UNDONE = select(_turn.c.id).where(_turn.c.session_id == _KEY, _turn.c.state != "ended", _turn.c.yield_reason.is_(None))
 _OF_TURN = union_all(select(_KEY), select(_turn.c.id).where(_turn.c.steers == _KEY, _turn.c.yield_reason == "steered"))
@@ -106,15 +108,18 @@ class Accepted:
 
 def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:
     """Store a message and queue the turn it asks for. Raises NotFound, Conflict, Unavailable; then nothing is stored."""
-    if conn.execute(_QUEUED).scalar_one() >= queue_limit:
+    if conn.execute(_FULL, {"most": queue_limit - 1}).first() is not None:
         raise Unavailable("The queue of waiting turns is full.", "Try again later.")
     _lock_named(conn, new)
     running = orders.joined(conn, agent_id, principal, new)
     task = _existing_task(conn, agent_id, principal, replace(new, task_id=running.task_id) if running else new)
-    session_id = task.session_id if task else _session_for(conn, agent_id, version, principal, new)
+    session_id = task.session_id if task else _known_session(conn, agent_id, principal, new)
+    fresh = session_id is None
+    if session_id is None:
+        session_id = _new_session(conn, agent_id, version, principal, new)
     task_id, turn_id, now = task.id if task else new_id("tsk"), new_id("trn"), now_us()
     entry = Entry("message", "user", "human", encode(new.body()), task_id, turn_id, now)
-    batch = append(conn, session_id, [entry])
+    batch = extend(conn, session_id, [entry], first=fresh)
     seq = batch.rows[0].seq
     if task is None:
         row = {"id": task_id, "session_id": session_id, "agent_id": agent_id, "principal": principal, "state": "submitted"}
@@ -122,13 +127,13 @@ def accept(conn: Connection, agent_id: str, version: int, principal: str, new: I
     else:
         state = "submitted" if task.state in WAITING else task.state
         conn.execute(_SET_TASK, {"key": task_id, "state": state, "snapshot": None, "updated_at": now})
-    ordinal = 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
+    ordinal = 1 if fresh else 1 + (conn.execute(_LAST_ORDINAL, {"key": session_id}).scalar() or 0)
     row = {"id": turn_id, "session_id": session_id, "task_id": task_id, "ordinal": ordinal, "state": "queued"}
     row |= {"digest": new.digest, "steers": running.id if running else None, "interrupt_requested": False}
-    row |= {"agent_id": agent_id, "principal": principal, "round": fair.round_of(conn, agent_id, principal)}
-    row["engine"] = fair.needs_engine(conn, session_id)
+    row |= {"agent_id": agent_id, "principal": principal, **fair.place_of(conn, agent_id, principal, session_id)}
     conn.execute(_ADD_TURN, {**row, "settled": False, "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": now})
-    conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
+    if not fresh:
+        conn.execute(_SHOW_QUEUED, {"key": session_id, "status": "queued", "updated_at": now})
     return Accepted(session_id, task_id, turn_id, seq, now, batch, row["steers"], new.direct)
 
 
@@ -154,24 +159,29 @@ def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound
     return task
 
 
-def _session_for(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound) -> str:
-    """The caller's session, or a new one; a context id that is free may be chosen by the caller.
+def _known_session(conn: Connection, agent_id: str, principal: str, new: Inbound) -> str | None:
+    """The caller's session; None where there is to be a new one. A context id that is free may be chosen by the caller.
 
     Not one that looks like ours: then another caller's and one that there is not would answer differently.
     """
     context_id = new.context_id
-    if context_id:
-        found = conn.execute(_SESSION, {"key": context_id}).first()
-        if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
-            if found.status == "archived":
-                raise archived(context_id)
-            return context_id
-        if found is not None or context_id.startswith(MADE):
-            raise NotFound(f"Context {context_id!r} was not found.")
-        if not CONTEXT_ID.fullmatch(context_id):
-            raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
+    if not context_id:
+        return None
+    found = conn.execute(_SESSION, {"key": context_id}).first()
+    if found is not None and (found.agent_id, found.principal) == (agent_id, principal):
+        if found.status == "archived":
+            raise archived(context_id)
+        return context_id
+    if found is not None or context_id.startswith(MADE):
+        raise NotFound(f"Context {context_id!r} was not found.")
+    if not CONTEXT_ID.fullmatch(context_id):
+        raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
+    return None
+
+
+def _new_session(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound) -> str:
     fair.check_sessions(conn, agent_id, principal)
-    session_id, now = context_id or new_id(MADE.removesuffix("_")), now_us()
+    session_id, now = new.context_id or new_id(MADE.removesuffix("_")), now_us()
     row = {"id": session_id, "agent_id": agent_id, "agent_version": version, "principal": principal, "status": "queued"}
     row |= {"limits": dict(new.limits) or None, "runtime_version": images.current_of_agent(conn, agent_id, version)}
     conn.execute(_ADD_SESSION, {**row, "fence": 0, "native": {}, "created_at": now, "updated_at": now})
@@ -189,21 +199,15 @@ def claim(conn: Connection, owner: str, limit: int, lease_seconds: float, engine
 
     Without `engines` none that needs a container engine.
     """
-    turns = islice(fair.next_turns(conn, engines), limit)
-    return [_begin(conn, leases.take(conn, turn, owner, lease_seconds)) for turn in turns]
+    claimed = []
+    for turn in islice(fair.next_turns(conn, engines), limit):
+        claimed.append(leases.take(conn, turn, owner, lease_seconds, starts=True))
+        conn.execute(_SET_TASK, {"key": turn.task_id, "state": "working", "updated_at": now_us()})
+    return claimed
 
 
 def some_wait(conn: Connection, engines: bool = True) -> bool:
     return conn.execute(_SOME_WAIT).first() is not None if engines else fair.some_plain(conn)
-
-
-def _begin(conn: Connection, turn: Claimed) -> Claimed:
-    now = now_us()
-    conn.execute(_SET_TURN, {"key": turn.id, "state": "running"})
-    conn.execute(_SET_TASK, {"key": turn.task_id, "state": "working", "updated_at": now})
-    spent = {**turn.spent, "turns": turn.spent.get("turns", 0) + 1}
-    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": "running", "spent": spent})
-    return replace(turn, spent=spent)
 
 
 def messages(conn: Connection, turn_id: str) -> list[str]:
@@ -213,15 +217,21 @@ def messages(conn: Connection, turn_id: str) -> list[str]:
 
 def write_events(conn: Connection, turn: Claimed, new: Sequence[Entry], native: dict[str, Any] | None) -> Batch:
     """Append a running turn's events, and what its runtime wants remembered, under the turn's fence."""
-    batch = append(conn, turn.session_id, new, turn.fence)
+    locked(conn, turn.session_id, turn.fence)
+    batch = extend(conn, turn.session_id, new)
     orders.join(conn, turn.id, [json.loads(entry.body)["turn"] for entry in new if entry.type == "steered"])
-    if native is not None:
-        conn.execute(_SET_SESSION, {"key": turn.session_id, "native": native})
+    _set_session(conn, turn, new, {} if native is None else {"native": native})
+    return batch
+
+
+def _set_session(conn: Connection, turn: Claimed, new: Sequence[Entry], changed: dict[str, Any]) -> None:
+    """What changes of the session's row by a turn's events."""
     used = [json.loads(entry.body) for entry in new if entry.type == "usage"]
     if used:
-        before = conn.execute(_SESSION, {"key": turn.session_id}).one().spent or {}
-        conn.execute(_SET_SESSION, {"key": turn.session_id, "spent": added(before, used)})
-    return batch
+        before = conn.execute(_SPENT, {"key": turn.session_id}).scalar_one() or {}
+        changed = {**changed, "spent": added(before, used)}
+    if changed:
+        conn.execute(_SET_SESSION, {"key": turn.session_id, **changed})
 
 
 def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dict[str, Any] | None) -> Batch:
@@ -234,23 +244,28 @@ def finish(conn: Connection, turn: Claimed, events: Sequence[Event], native: dic
     done = events[-1]
     reason = done.body["yield_reason"]
     orders.join(conn, turn.id, [event.body["turn"] for event in events if event.type == "steered"])
-    queued = conn.execute(_QUEUED_OF_TASK, {"key": turn.task_id}).scalar_one()
+    unended = conn.execute(_UNENDED, {"key": turn.session_id}).all()
+    queued = [one.id for one in unended if one.task_id == turn.task_id and one.state == "queued"]
     direct = bool(done.body.get("direct")) and _is_all(conn, turn)
     state = ANSWERED if direct else _TASK_STATE[reason]
-    more = queued > 0 and (state not in ("canceled", "rejected") or orders.interrupted(conn, turn.id))
+    more = bool(queued) and (state not in ("canceled", "rejected") or orders.interrupted(conn, turn.id))
     body = {name: value for name, value in done.body.items() if name != "direct" or direct}
     last = Event("done", "user", {**body, "final": not more}, done.actor)
-    batch = write_events(conn, turn, entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id), native)
-    now = batch.rows[-1].created_at  # as the task's status tells it
+    new = entries([*events[:-1], last], task_id=turn.task_id, turn_id=turn.id)
+    batch = extend(conn, turn.session_id, new)
+    now = new[-1].created_at  # as the task's status tells it
     conn.execute(_SET_TURN, {"key": turn.id, "yield_reason": reason, "error": done.body["error"]})
     rests = {"state": "working" if more else state, "snapshot": None, "snapshot_seq": batch.after.seq, "updated_at": now}
     conn.execute(_SET_TASK, {"key": turn.task_id, **rests})
     if queued and not more:
         dropped = {"state": "ended", "yield_reason": "canceled", "ended_at": now, "round": 0}
         conn.execute(_DROP_QUEUED_OF_TASK, {"key": turn.task_id, **dropped})
-    states = set(conn.execute(_OTHER_STATES, {"key": turn.session_id, "turn_id": turn.id}).scalars())
+        unended = [one for one in unended if one.id not in queued]
+    # One whose `done` is written only waits for its process to go.
+    states = {one.state for one in unended if one.id != turn.id and one.yield_reason is None}
     status = next((one for one in ("running", "queued") if one in states), _SESSION_STATUS.get(state, "idle"))
-    conn.execute(_SET_SESSION, {"key": turn.session_id, "status": status, "updated_at": now})
+    changed = {"status": status, "updated_at": now} | ({} if native is None else {"native": native})
+    _set_session(conn, turn, new, changed)
     return batch
 
 

@@ -22,8 +22,8 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
-from adapters.launch.container import EngineGone
 from adapters.launch.process import Exited, LaunchError, Process
+from adapters.launch.reaching import EngineGone
 from adapters.profile import Launch, Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way

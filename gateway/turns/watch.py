@@ -31,7 +31,7 @@ class Watch:
     async def lost(self, held: Collection[str]) -> list[Seen]:
         """Turns that are not held here and have lost their worker. Raises Unavailable."""
         began = time.monotonic()
-        seen = await self.database.read(lambda conn: leases.others(conn, held))
+        seen = await self.database.read(lambda conn: leases.others(conn, held), snapshot=False)
         self._since = {turn: self._since.get(turn, time.monotonic()) for turn in seen}
         gone = await self._gone(seen)
         return [turn for turn in seen if turn.owner in gone or self._silent(turn, began)]

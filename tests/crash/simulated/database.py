@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from random import Random
+from typing import Any
 
 import anyio
 from sqlalchemy import Connection, create_engine
@@ -24,8 +25,20 @@ SETTLED_SECONDS = 5.0  # for so long after a restart nobody is believed to be de
 TABLES = ("event", "outbox", "turn", "task", "session")
 
 
-def memory() -> Connection:
-    """A connection to a new database with today's schema."""
+class Memory:
+    """A new database with today's schema, for one schedule after another."""
+
+    def __init__(self) -> None:
+        self.conn = _migrated()
+
+    def serve(self, loop: SimulatedLoop, random: Random) -> Server:
+        return Server(self.conn, loop, random)
+
+    def close(self) -> None:
+        self.conn.close()
+
+
+def _migrated() -> Connection:
     engine = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None),
@@ -34,7 +47,7 @@ def memory() -> Connection:
     )
     conn = engine.connect()
     conn.exec_driver_sql("PRAGMA foreign_keys=ON")
-    with transaction(conn, "BEGIN"):
+    with transaction(conn.exec_driver_sql, "BEGIN"):
         upgrade(conn)
     return conn
 
@@ -48,9 +61,22 @@ class Server:
         self.down = False
         self.up_since = -SETTLED_SECONDS
         self.faults = True  # delays and repetitions out of the ordinary
-        with transaction(conn, "BEGIN"):
+        with transaction(conn.exec_driver_sql, "BEGIN"):
             for table in TABLES:
                 conn.exec_driver_sql(f"DELETE FROM {table}")
+
+    def rows(self, statement: str) -> Sequence[Any]:
+        return self.conn.exec_driver_sql(statement).all()
+
+    def backend(self, host: Host) -> Backend:
+        return Backend(self, host)
+
+    async def close(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def patched(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stop(self) -> None:
         self.down = True
@@ -74,7 +100,7 @@ class Server:
             if self.faults and self.random.random() < 0.03:
                 with _rolled_back(self.conn):
                     op(self.conn)
-            with transaction(self.conn, "BEGIN"):
+            with transaction(self.conn.exec_driver_sql, "BEGIN"):
                 return op(self.conn)
         finally:
             HOST.reset(token)
@@ -87,7 +113,7 @@ class _Back(Exception):
 @contextmanager
 def _rolled_back(conn: Connection) -> Iterator[None]:
     try:
-        with transaction(conn, "BEGIN"):
+        with transaction(conn.exec_driver_sql, "BEGIN"):
             yield
             raise _Back
     except _Back:
@@ -110,6 +136,14 @@ class Backend:
 
     async def aclose(self) -> None: ...
 
+    def dies(self) -> None: ...
+
+    def stands(self) -> None: ...
+
+    def bury(self) -> None:
+        """From here on its code runs to its end, on a database that refuses all."""
+        self.buried = True
+
     def submit(self, job: Job, beside: bool) -> None:
         sent = self.server.random.random() < 0.5  # else it stands still with its host
         loop, world = self.server.loop, self.server.loop.world
@@ -126,7 +160,7 @@ class Backend:
         self._answered_at = max(self._answered_at, loop.time() + self.server.delay())
         loop.call_at(self._answered_at, job.settle, context=self.host.context())
 
-    async def read(self, op: Operation[T]) -> T:
+    async def read(self, op: Operation[T], snapshot: bool) -> T:
         await anyio.sleep(self.server.delay())
         if self.buried:
             raise Fenced("This host is no more.")

@@ -213,5 +213,5 @@ async def test_nothing_is_begun_on_a_write_of_which_nobody_knows(tmp_path: Path)
             raise Fenced("Fence 1 is old.")
 
         with anyio.fail_after(10):
-            written = [await gateway.engine.worker._insist(write, print) for write in (never, at_once, refused)]
+            written = [await gateway.engine.worker.settling.insist(write, print) for write in (never, at_once, refused)]
     assert written == [False, True, False]

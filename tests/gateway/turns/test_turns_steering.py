@@ -226,7 +226,7 @@ async def another_process(tmp_path: Path, gateway: Client) -> AsyncIterator[Engi
     database = Database(gateway.engine.settings.database)
     await database.start()
     ours = gateway.engine
-    yield Engine(Log(database), ours.settings, ours.profiles, ours.load_agent, ours.worker.store, ours.worker.gates)
+    yield Engine(Log(database), ours.settings, ours.profiles, ours.load_agent, ours.worker.maker.store, ours.worker.maker.gates)
     await database.aclose()
 
 

@@ -1,0 +1,66 @@
+"""What becomes of a turn that nobody runs: back into the queue, on to another attempt or worker, or ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import structlog
+
+from adapters.events import ErrorCategory
+from gateway.clock import new_id
+from gateway.db.jobs import Operation
+from gateway.errors import Fenced, SwitchboardError
+from gateway.log.store import Log
+from gateway.turns import leases, queue, resume
+from gateway.turns.leases import Claimed
+
+RETRY_SECONDS = 0.2
+
+log_ = structlog.get_logger("switchboard.worker")
+
+
+@dataclass(slots=True)
+class Settling:
+    """For one worker. What the database refuses for the time of a lease is found again as a lost turn's."""
+
+    log: Log
+    lease_seconds: float
+    wake: Callable[[], None]  # a turn waits
+
+    async def abandon(self, turn: Claimed, why: str, category: ErrorCategory = "runtime_crash") -> None:
+        """End it."""
+        incident = new_id("inc")
+        log_.warning("turn_abandoned", session=turn.session_id, turn=turn.id, incident=incident)
+        await self.insist(self.log.write, lambda conn: queue.end_abandoned(conn, turn, incident, why, category))
+
+    async def hand_back(self, turn: Claimed) -> None:
+        """It has not begun: it waits again, in its old place."""
+        await self.insist(self.log.database.write, lambda conn: leases.hand_back(conn, turn))
+        self.wake()
+
+    async def let_go(self, turn: Claimed) -> None:
+        """Whoever looks next takes it over."""
+        await self.insist(self.log.database.write, lambda conn: leases.let_go(conn, turn))
+
+    async def interrupt(self, turn: Claimed, why: str) -> bool:
+        """Close what its last attempt left open: another may begin, if this is true."""
+        told = resume.interrupted()
+        return await self.insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, why, told))
+
+    async def insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
+        """Write it. False where nobody knows that it is written: then nothing may be begun on it, for it may still be."""
+        with anyio.move_on_after(self.lease_seconds):
+            while True:
+                try:
+                    await write(op)
+                except Fenced:
+                    return False
+                except SwitchboardError as exc:
+                    log_.error("turn_not_settled", error=exc.message)
+                    await anyio.sleep(RETRY_SECONDS)
+                else:
+                    return True
+        return False
