@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
 
-from gateway.conformance.model import NO_TOOL
-from gateway.conformance.scenes import PATIENCE, QUESTION, REPORT, SILENCE, STALL, WHOLE
-from gateway.conformance.stage import STOP_SECONDS, Played
-from gateway.conformance.watch import Call, Left
-
-Json = dict[str, Any]
-Verdict = Literal["passed", "failed", "not shown"]
-
-KILLED = 137  # the exit code of what was ended by KILL
-NO_MODEL = "it declares no model provider the kit can play"
-FEW = 3  # requests an image may have under way when it is told to stop
-
-
-class Found(NamedTuple):
-    verdict: Verdict
-    evidence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """All that was played, by scene; `steers`: whether the image says that it takes a steer."""
-
-    played: Mapping[str, Played]
-    steers: bool
-
-    def __getitem__(self, name: str) -> Played:
-        return self.played[name]
+from gateway.conformance.evidence import (
+    FEW,
+    KILLED,
+    NO_MODEL,
+    Found,
+    Shown,
+    attempts,
+    calls,
+    ended_before,
+    failed,
+    first,
+    is_end,
+    is_refused,
+    named,
+    no_second,
+    not_shown,
+    passed,
+    ran_again,
+    repeats,
+    short,
+    told_of,
+    told_once,
+    toolless,
+    why,
+)
+from gateway.conformance.scenes import OF_PROVIDERS, PATIENCE, QUESTION, RAN, REPORT, SILENCE, STALL, WHOLE
+from gateway.conformance.stage import STOP_SECONDS
+from registry.rules import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +47,13 @@ class Check:
     required: bool = True
 
 
-def passed(evidence: str) -> Found:
-    return Found("passed", evidence)
-
-
-def failed(evidence: str) -> Found:
-    return Found("failed", evidence)
-
-
-def not_shown(evidence: str) -> Found:
-    return Found("not shown", evidence)
-
-
 # -- a turn
 
 
 def _starts(shown: Shown) -> Found:
     scene = shown["text"]
     if scene.seen.calls:
-        return passed(f"its first request was {_named(scene.seen.calls[0])}")
+        return passed(f"its first request was {named(scene.seen.calls[0])}")
     return failed(f"it made no request at all: {scene.error or 'it said nothing'}")
 
 
@@ -78,20 +66,20 @@ def _reads(shown: Shown) -> Found:
         return failed("it asked neither for the turn nor for the events")
     if scene.asked and scene.scene.prompt not in scene.asked[0].said:
         return failed("its model was not given the prompt")
-    return passed(f"{_named(read[0])}, {'and its model was given the prompt' if scene.asked else 'at once'}")
+    return passed(f"{named(read[0])}, {'and its model was given the prompt' if scene.asked else 'at once'}")
 
 
 def _appends(shown: Shown) -> Found:
     scene = shown["text"]
     expected = WHOLE if scene.asked else ""
     if scene.text and expected in scene.text:
-        return passed(f"its caller read {_short(scene.text)}")
-    return failed(f"its caller read {_short(scene.text)}" + (f", of what its model said: {WHOLE!r}" if expected else ""))
+        return passed(f"its caller read {short(scene.text)}")
+    return failed(f"its caller read {short(scene.text)}" + (f", of what its model said: {WHOLE!r}" if expected else ""))
 
 
 def _ends(shown: Shown) -> Found:
     scene = shown["text"]
-    left, state = _first(scene), scene.turns[0][1]
+    left, state = first(scene), scene.outcome
     if left is None or left.forced:
         return failed(
             f"it was stopped, {STOP_SECONDS:g} s after its end" if "done" in scene.seen.kinds() else "it had to be stopped"
@@ -117,23 +105,23 @@ def _memory(shown: Shown) -> Found:
 
 
 def _valid(shown: Shown) -> Found:
-    wrong = [call for call in _calls(shown) if call.status in (400, 401, 404, 405, 413, 422) and not call.injected]
+    wrong = [call for call in calls(shown) if is_refused(call)]
     if wrong:
-        return failed(f"{len(wrong)} requests were refused, the first: {_named(wrong[0])}: {_why(wrong[0])}")
-    return passed(f"{len(list(_calls(shown)))} requests, all of them as the schema has them")
+        return failed(f"{len(wrong)} requests were refused, the first: {named(wrong[0])}: {why(wrong[0])}")
+    return passed(f"{len(list(calls(shown)))} requests, all of them as the schema has them")
 
 
 def _after_end(shown: Shown) -> Found:
     for scene in shown.played.values():
         for n, call in enumerate(scene.seen.calls):
-            if _is_end(call) and call.status == 200:
+            if is_end(call) and call.status == 200:
                 known = {
                     event.get("id") for one in scene.seen.posts[: scene.seen.posts.index(call) + 1] for event in one.events
                 }
                 later = [
                     one
                     for one in scene.seen.calls[n + 1 :]
-                    if one.attempt == call.attempt and not _repeats(one, known) and one.posts
+                    if one.attempt == call.attempt and not repeats(one, known) and one.posts
                 ]
                 if len(later) > FEW:
                     return failed(f"in {scene.scene.name} it posted {len(later)} times more after its done")
@@ -145,26 +133,24 @@ def _after_end(shown: Shown) -> Found:
 
 def _crash(shown: Shown) -> Found:
     scene = shown["crash"]
-    if (missing := _no_second(scene)) is not None:
+    if (missing := no_second(scene)) is not None:
         return missing
-    text = _told_once(scene)
+    text = told_once(scene)
     if scene.asked and scene.text != WHOLE:
-        return failed(f"its caller read {_short(scene.text)}, and should have read {WHOLE!r}")
+        return failed(f"its caller read {short(scene.text)}, and should have read {WHOLE!r}")
     if not scene.asked and text and scene.text.count(text) > 1:
-        return failed(f"its caller read {_short(text)} more than once")
-    return passed(f"killed after its first words, it went on in attempt {_attempts(scene)}; they stand there once")
+        return failed(f"its caller read {short(text)} more than once")
+    return passed(f"killed after its first words, it went on in attempt {attempts(scene)}; they stand there once")
 
 
 def _crash_tool(shown: Shown) -> Found:
     scene = shown["crash-tool"]
     if not scene.seen.effects:
-        return _toolless(scene)
-    if (missing := _no_second(scene)) is not None:
+        return toolless(scene)
+    if (missing := no_second(scene)) is not None:
         return missing
-    times = scene.seen.effects.count(scene.seen.effects[0])
-    if times > 1:
-        ids = sorted(scene.seen.results)
-        return failed(f"the command ran {times} times, because the second attempt gave it another call_id: {', '.join(ids)}")
+    if (again := ran_again(scene)) is not None:
+        return again
     asked = sum(call.acts for call in scene.seen.calls)
     return passed(f"asked for {asked} times under one call_id, the command ran once")
 
@@ -174,7 +160,7 @@ def _superseded(shown: Shown) -> Found:
     told = [call for call in scene.seen.calls if call.status == 409]
     if not told:
         return not_shown("it ended before it could be told")
-    left = _first(scene)
+    left = first(scene)
     if left is None or left.forced:
         return failed(f"told 409 {len(told)} times, it was still there after {PATIENCE:g} s")
     return passed(f"it exited {max(left.at - told[0].at, 0):.1f} s after its first 409")
@@ -182,10 +168,10 @@ def _superseded(shown: Shown) -> Found:
 
 def _weather(shown: Shown) -> Found:
     scene = shown["weather"]
-    if scene.turns[0][1] != "completed":
-        return failed(f"the turn ended as {scene.turns[0][1] or 'nothing'}: {scene.error}")
+    if scene.outcome != "completed":
+        return failed(f"the turn ended as {scene.outcome or 'nothing'}: {scene.error}")
     if scene.asked and not scene.text.startswith(WHOLE):
-        return failed(f"its caller read {_short(scene.text)}, and should have read {WHOLE!r} once")
+        return failed(f"its caller read {short(scene.text)}, and should have read {WHOLE!r} once")
     again = [count for count in Counter(str(event.get("id")) for event in scene.seen.posted).values() if count > 1]
     return passed(f"503 and a lost answer cost nothing: {len(again)} events were sent again under their ids")
 
@@ -193,9 +179,8 @@ def _weather(shown: Shown) -> Found:
 def _twice(shown: Shown) -> Found:
     scene = shown["weather"]
     if not scene.seen.effects:
-        return _toolless(scene)
-    times = scene.seen.effects.count(scene.seen.effects[0])
-    return passed("the command ran once") if times == 1 else failed(f"the command ran {times} times")
+        return toolless(scene)
+    return ran_again(scene) or passed("the command ran once")
 
 
 def _refused(shown: Shown) -> Found:
@@ -205,7 +190,7 @@ def _refused(shown: Shown) -> Found:
         return not_shown("it posts too little to be refused in the middle")
     if times > FEW or not scene.seen.left or scene.seen.left[0].forced:
         return failed(f"refused with 400, it sent the like {times} times and did not end")
-    return passed(f"refused with 400 {times} times, it ended ({scene.turns[0][1]})")
+    return passed(f"refused with 400 {times} times, it ended ({scene.outcome})")
 
 
 # -- what is asked of it
@@ -213,10 +198,10 @@ def _refused(shown: Shown) -> Found:
 
 def _cancel(shown: Shown) -> Found:
     scene = shown["cancel"]
-    if scene.turns[0][1] != "canceled":
-        return not_shown(f"the turn ended as {scene.turns[0][1] or 'nothing'} before it was canceled: {scene.error}")
-    told = _told_of(scene, "cancel")
-    left = _first(scene)
+    if (early := ended_before(scene, "canceled", "it was canceled")) is not None:
+        return early
+    told = told_of(scene, "cancel")
+    left = first(scene)
     if "canceled" in [event.get("yield_reason") for event in scene.seen.posted]:
         return passed("told of the cancel it posted done with canceled")
     if left is not None and not left.forced:
@@ -230,7 +215,7 @@ def _steer(shown: Shown) -> Found:
     scene = shown["steer"]
     if not shown.steers:
         return not_shown("it does not say that it takes a steer")
-    if not _told_of(scene, "steer"):
+    if not told_of(scene, "steer"):
         return failed("it never asked whether there is a message for it")
     if "steered" not in scene.seen.kinds():
         return failed("it was told of a message and did not post steered")
@@ -242,11 +227,11 @@ def _steer(shown: Shown) -> Found:
 def _ask(shown: Shown) -> Found:
     scene = shown["ask"]
     if "ask" not in scene.seen.kinds():
-        return _toolless(scene)
-    left = _first(scene)
-    if scene.turns[0][1] != "needs_input":
+        return toolless(scene)
+    left = first(scene)
+    if scene.outcome != "needs_input":
         how = "it did not exit" if left is None or left.forced else f"it exited with {left.code}"
-        return failed(f"it asked {QUESTION!r}, and the turn ended as {scene.turns[0][1]}: {how}")
+        return failed(f"it asked {QUESTION!r}, and the turn ended as {scene.outcome}: {how}")
     if len(scene.turns) < 2 or scene.turns[1][1] != "completed":
         return failed(f"the turn with the answer ended as {scene.turns[-1][1]}: {scene.error}")
     return passed("it asked and exited; the answer was its next turn")
@@ -255,104 +240,48 @@ def _ask(shown: Shown) -> Found:
 def _artifact(shown: Shown) -> Found:
     scene = shown["artifact"]
     if "artifact" not in scene.seen.kinds():
-        return _toolless(scene)
+        return toolless(scene)
     texts = [str(part.get("text", "")) for body in scene.bodies("artifact") for part in body.get("parts") or ()]
     if REPORT in "".join(texts):
         return passed("its caller got it")
-    return failed(f"its caller got {_short(''.join(texts))}")
+    return failed(f"its caller got {short(''.join(texts))}")
 
 
 def _tool(shown: Shown) -> Found:
     scene = shown["shell"]
     if any("kit-printed" in one.said.replace("echo kit-printed", "") for one in scene.asked):
         return passed("its model was told what the command printed")
-    return failed("its model was not told what the command printed") if scene.seen.effects else _toolless(scene)
+    return failed("its model was not told what the command printed") if scene.seen.effects else toolless(scene)
+
+
+def _providers(shown: Shown) -> Found:
+    scenes = {name: shown.played[scene.name] for name, scene in OF_PROVIDERS.items() if scene.name in shown.played}
+    if not scenes:
+        return not_shown("it declares no second provider the kit can play")
+    for name, scene in scenes.items():
+        if not scene.asked:
+            return failed(f"with {name} its model was not asked: {scene.error or scene.outcome}")
+        if scene.outcome != "completed" or (RAN not in scene.text and scene.seen.effects):
+            return failed(f"with {name} the turn ended as {scene.outcome}, its caller read {short(scene.text)}: {scene.error}")
+    return passed(f"its model was asked as {listed(list(scenes))} has it, too")
 
 
 def _slow(shown: Shown) -> Found:
     scene = shown["slow"]
     beats = sum((call.method, call.path) == ("POST", "/heartbeat") for call in scene.seen.calls)
-    if scene.turns[0][1] == "completed":
+    if scene.outcome == "completed":
         return passed(f"{beats} heartbeats while its model said nothing for {SILENCE:g} s")
-    return failed(f"{beats} heartbeats; silent for {STALL:g} s, it ended as {scene.turns[0][1]}")
+    return failed(f"{beats} heartbeats; silent for {STALL:g} s, it ended as {scene.outcome}")
 
 
 def _deadline(shown: Shown) -> Found:
     scene = shown["deadline"]
-    if scene.turns[0][1] != "deadline_exceeded":
-        return not_shown(f"the turn ended as {scene.turns[0][1]} before its deadline: {scene.error}")
+    if (early := ended_before(scene, "deadline_exceeded", "its deadline")) is not None:
+        return early
     left = scene.seen.left[-1] if scene.seen.left else None
     if left is None or left.code in (None, KILLED):
         return failed(f"it did not obey TERM and was killed after {STOP_SECONDS:g} s")
     return passed(f"it ended with {left.code} when it was told to")
-
-
-# -- words
-
-
-def _calls(shown: Shown) -> Iterator[Call]:
-    return (call for scene in shown.played.values() for call in scene.seen.calls)
-
-
-def _first(scene: Played) -> Left | None:
-    return scene.seen.left[0] if scene.seen.left else None
-
-
-def _attempts(scene: Played) -> int:
-    return max((call.attempt for call in scene.seen.calls), default=0)
-
-
-def _no_second(scene: Played) -> Found | None:
-    """What is wrong where it was killed and did not come to its end in another attempt."""
-    if not scene.seen.left:
-        return not_shown(f"it came to no point to kill it at: {scene.error}")
-    if scene.turns[0][1] != "completed":
-        return failed(
-            f"killed, its turn ended as {scene.turns[0][1] or 'nothing'} in attempt {_attempts(scene)}: {scene.error}"
-        )
-    return None if _attempts(scene) > 1 else not_shown("it told all it had to tell at once")
-
-
-def _told_once(scene: Played) -> str:
-    """What its first attempt told."""
-    return "".join(str(event.get("text", "")) for call in scene.seen.posts if call.attempt == 1 for event in call.events)
-
-
-def _told_of(scene: Played, what: str) -> bool:
-    said = [call.said for call in scene.seen.calls if isinstance(call.said, dict)]
-    return any(one.get("type") == what for answer in said for one in answer.get("control") or ())
-
-
-def _toolless(scene: Played) -> Found:
-    if not scene.asked:
-        return not_shown(NO_MODEL)
-    if any(call.path == "/mcp" for call in scene.seen.calls):
-        return not_shown("it acts by MCP, which numbers its calls itself")
-    offered = sorted({tool for one in scene.asked for tool in one.tools})
-    if NO_TOOL in scene.text or not offered:
-        return not_shown(f"it offers its model no tool for this, of {', '.join(offered) or 'none at all'}")
-    return failed(f"its model used its tool, and nothing came of it: {scene.error or scene.turns[0][1]}")
-
-
-def _is_end(call: Call) -> bool:
-    return any(event.get("type") in ("done", "message") for event in call.events)
-
-
-def _repeats(call: Call, known: set[Any]) -> bool:
-    return bool(call.events) and all(event.get("id") in known for event in call.events)
-
-
-def _named(call: Call) -> str:
-    return f"{call.method} {call.path}" + (f" ({call.status})" if call.status not in (0, 200) else "")
-
-
-def _why(call: Call) -> str:
-    said = call.said if isinstance(call.said, dict) else {}
-    return str(said.get("reason") or said.get("message") or said)[:300]
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 120 else f"{text[:100]} ... {text[-15:]}") if text else "nothing"
 
 
 CHECKS = (
@@ -374,6 +303,7 @@ CHECKS = (
     Check("ask", "An image that asks exits with 0; the answer is the next turn.", ["ask"], _ask),
     Check("artifact", "artifact: text, a file or data for the caller.", ["artifact"], _artifact),
     Check("tool", "Commands and files are the sandbox's.", ["shell"], _tool),
+    Check("providers", "Its version says which model providers it can drive.", [], _providers),
     Check("heartbeat", "An image that waits for a model for long MUST beat, every 10 seconds.", ["slow"], _slow),
     Check("term", "It is stopped by TERM, and KILL SWITCHBOARD_STOP_SECONDS later.", ["deadline"], _deadline),
 )

@@ -12,9 +12,10 @@ from typing import Any
 
 import anyio
 
-from gateway.conformance.checks import CHECKS, NO_MODEL, Check, Found, Shown, Verdict
-from gateway.conformance.scenes import SCENES, SCRIPTS, WITHOUT_MODEL
-from gateway.conformance.stage import PLAYED, Played, Stage, opened
+from gateway.conformance.checks import CHECKS, Check
+from gateway.conformance.evidence import NO_MODEL, Found, Shown, Verdict
+from gateway.conformance.scenes import OF_PROVIDERS, SCENES, SCRIPTS, WITHOUT_MODEL
+from gateway.conformance.stage import PLAYED, Played, Scene, opened
 from registry.images import Image
 
 AT_ONCE = 4  # scenes that are played at the same time
@@ -71,19 +72,25 @@ async def check(
     async with opened(image, folder, SCRIPTS, concurrency=max(at_once, 1), **settings) as stage:
         limiter = anyio.CapacityLimiter(at_once)
 
-        async def play(name: str) -> None:
+        async def play(scene: Scene, provider: str) -> None:
             async with limiter:
-                played[name] = await stage.play(SCENES[name])
-            heard(name)
+                played[scene.name] = await stage.play(scene, provider)
+            heard(scene.name)
 
         async with anyio.create_task_group() as group:
-            for name in _scenes(stage, wanted, image):
-                group.start_soon(play, name)
+            for name in _scenes(wanted, image):
+                group.start_soon(play, SCENES[name], stage.providers[0])
+            for provider in stage.providers[1:] if any(one.id == "providers" for one in wanted) else ():
+                group.start_soon(play, OF_PROVIDERS[provider], provider)
     shown = Shown(played, "steer" in image.capabilities)
-    return Report(image.image, image.digest, [Result(one.id, one.says, one.required, *_judged(one, shown)) for one in wanted])
+    return Report(image.image, image.digest, [_result(one, _judged(one, shown)) for one in wanted])
 
 
-def _scenes(stage: Stage, wanted: list[Check], image: Image) -> list[str]:
+def _result(check: Check, found: Found) -> Result:
+    return Result(check.id, check.says, check.required and found.required, found.verdict, found.evidence)
+
+
+def _scenes(wanted: list[Check], image: Image) -> list[str]:
     """The slow ones first."""
     names = {name for one in wanted for name in one.scenes} or {"text"}
     if not any(provider in PLAYED for provider in image.providers):

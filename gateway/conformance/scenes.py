@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from gateway.conformance.model import Step
-from gateway.conformance.stage import Playing, Scene, Stage
+from gateway.conformance.stage import PLAYED, Playing, Scene, Stage
 from gateway.conformance.watch import Answer, Call, PassOn, Seen, answer_of, problem
 
 PIECES = ("Hello ", "from ", "the ", "kit.")
 WHOLE = "".join(PIECES)
+RAN = "It ran."
 QUESTION, REPORT = "Which colour?", "What the kit wants to have."
 SILENCE, STALL = 13.0, 11.0  # seconds the model says nothing; an image may be silent
 PATIENCE = 10.0  # seconds an image may take to see that it has to exit
@@ -63,13 +64,15 @@ async def superseded(seen: Seen, call: Call, pass_on: PassOn) -> Answer | None:
 
 async def weather(seen: Seen, call: Call, pass_on: PassOn) -> Answer | None:
     """Every kind of request is once not available, the answer to the first words is lost, and answers have more to them."""
-    alike = [one for one in seen.calls if (one.method, one.path) == (call.method, call.path)]
+    alike = [one for one in seen.calls if one.kind == call.kind]
     if len(alike) == (3 if call.posts else 1):
         return answer_of(503, problem("unavailable", "Not now."), (b"retry-after", b"1"))
     answer = await pass_on()
     if tells(call) and nth(seen, call) == 1:
         return None
-    return answer if answer.status != 200 else answer._replace(body=json.dumps(_more(answer.json())).encode())
+    if answer.status != 200 or call.rpc:  # what JSON-RPC answers has no room for more
+        return answer
+    return answer._replace(body=json.dumps(_more(answer.json())).encode())
 
 
 def _more(said: object) -> object:
@@ -122,11 +125,12 @@ async def bounds(stage: Stage, playing: Playing) -> None:
     await anyio.sleep_forever()
 
 
+_SHELL = (Step(("Running it. ",), ("shell", "echo kit-printed")), Step((RAN,)))
 _SCENES = (
     Scene("text", [Step(PIECES, pause=0.05)], then="memory"),
-    Scene("shell", [Step(("Running it. ",), ("shell", "echo kit-printed")), Step(("It ran.",))]),
+    Scene("shell", _SHELL),
     Scene("crash", [Step(PIECES, pause=0.3)], rule=dies_telling),
-    Scene("crash-tool", [Step(("Running it. ",), ("shell", "echo kit-once")), Step(("It ran.",))], rule=dies_acting),
+    Scene("crash-tool", [Step(("Running it. ",), ("shell", "echo kit-once")), Step((RAN,))], rule=dies_acting),
     Scene("cancel", [_FOREVER], during=cancels),
     Scene("steer", [Step(("One. ", "Two. ", "Three. "), pause=1)], during=steers),
     Scene("superseded", [Step(tuple(f"{n} " for n in range(200)), pause=0.2)], rule=superseded, during=waits_for_exit),
@@ -134,13 +138,14 @@ _SCENES = (
     Scene("artifact", [Step(("Here. ",), ("artifact", REPORT)), Step(("There.",))]),
     Scene("slow", [Step(("I thought about it.",), silence=SILENCE)], limits={"stall_seconds": STALL}),
     Scene("deadline", [_FOREVER], limits={"turn_seconds": 7}),
-    Scene("weather", [Step((*PIECES, " "), ("shell", "echo kit-once"), pause=0.1), Step(("It ran.",))], rule=weather),
+    Scene("weather", [Step((*PIECES, " "), ("shell", "echo kit-once"), pause=0.1), Step((RAN,))], rule=weather),
     Scene("refused", [Step(PIECES, pause=0.2)], rule=refused, during=bounds, limits={"turn_seconds": 40}),
 )  # fmt: skip
 SCENES: Mapping[str, Scene] = {scene.name: scene for scene in _SCENES}
+OF_PROVIDERS = {name: Scene(f"shell-{name}", _SHELL) for name in PLAYED}  # for whoever has more than one
 WITHOUT_MODEL = ("text", "crash", "superseded", "weather", "refused")  # scenes for images that need none
 SCRIPTS: Mapping[str, Sequence[Step]] = {
-    **{scene.name: scene.steps for scene in _SCENES},
+    **{scene.name: scene.steps for scene in (*_SCENES, *OF_PROVIDERS.values())},
     "memory": [Step(("We have met.",))],
     "answer": [Step(("Blue, then.",))],
     "steered": [Step(("I heard you.",))],

@@ -14,18 +14,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
 from sqlalchemy import Connection, select
 from starlette.applications import Starlette
 
+from adapters.contract import ENDPOINTS
 from gateway.clock import new_id, now_us
 from gateway.conformance.model import Asked, Model, Step
+from gateway.conformance.sandbox import Sandbox
 from gateway.conformance.watch import Rule, Seen, Watch, as_it_is
 from gateway.core import Core
 from gateway.log.models import Turn
 from gateway.log.rows import Position
+from gateway.runtime_api.sandbox import routes
 from gateway.settings import Settings
 from gateway.turns.queue import Accepted
 from gateway.turns.spec import Inbound
@@ -38,7 +42,7 @@ Json = dict[str, Any]
 NAME = "kit"
 STOP_SECONDS = 5.0  # an image may take so long to stop by itself
 SCENE_SECONDS = 60.0
-PLAYED = ("openai", "openai-compatible", "anthropic")  # providers the kit's model can stand in for
+PLAYED = ("openai", "openai-compatible", "anthropic", "google")  # providers the kit's model can stand in for
 _KEY = "key-of-the-kit"
 _turn = Turn.__table__.c  # type: ignore[attr-defined]
 
@@ -88,6 +92,11 @@ class Played:
         return [event["body"] for event in self.events if event["type"] == type]
 
     @property
+    def outcome(self) -> str:
+        """How its first turn ended."""
+        return self.turns[0][1]
+
+    @property
     def text(self) -> str:
         told = [part for event in self.events for part in _told(event)]
         return "".join(told)
@@ -131,17 +140,17 @@ class Stage:
     def _given(self, provider: str) -> Json:
         if not provider:
             return {}
-        if provider == "anthropic":
-            return {"model": "anthropic/kit-1", "env": {"ANTHROPIC_BASE_URL": self._url, "ANTHROPIC_API_KEY": _KEY}}
-        return {"model": f"{provider}/kit-1", "env": {"OPENAI_BASE_URL": f"{self._url}/v1", "OPENAI_API_KEY": _KEY}}
+        endpoint = ENDPOINTS[provider]
+        base = f"{self._url}{urlsplit(endpoint.url).path}"
+        return {"model": f"{provider}/kit-1", "env": {endpoint.url_env: base, endpoint.credentials[0].env: _KEY}}
 
     @property
     def providers(self) -> list[str]:
         return list(self._agents)
 
-    async def play(self, scene: Scene, provider: str = "") -> Played:
+    async def play(self, scene: Scene, provider: str) -> Played:
         """One session, to its end. It is ended after `SCENE_SECONDS`."""
-        agent = self._agents[provider or self.providers[0]]
+        agent = self._agents[provider]
         session = f"{scene.name}-{new_id('kit')}"
         seen = self.watch.scenes[session] = Seen(rule=scene.rule)
         late = False
@@ -209,7 +218,10 @@ async def opened(image: Image, folder: Path, scripts: Mapping[str, Sequence[Step
     settings = Settings(**{**own, "egress_private_hosts": "127.0.0.1", "worker": True, **more})
     core, model = Core.of(settings, {}), Model(scripts)
     async with core.opened(), _served(model.app()) as url, anyio.create_task_group() as group:
-        stage = Stage(core, Watch(core.engine.worker.runtime_api), model, url)
+        api = core.engine.worker.runtime_api
+        watch = Watch(api)
+        api.more = routes(Sandbox(watch.scenes.__getitem__), settings.max_body_bytes)
+        stage = Stage(core, watch, model, url)
         await stage.furnish(image)
         await group.start(core.engine.run)
         try:

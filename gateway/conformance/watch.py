@@ -21,6 +21,7 @@ from adapters.launch.lines import Line
 from adapters.launch.process import Exited
 from gateway.errors import NotAllowed
 from gateway.runtime_api.brain import Brain, superseded
+from gateway.runtime_api.mcp import CALL_ID
 from gateway.runtime_api.openapi import PREFIX
 from gateway.runtime_api.server import RuntimeApi
 
@@ -63,7 +64,25 @@ class Call:
 
     @property
     def acts(self) -> bool:
-        return (self.method, self.path) == ("POST", "/sandbox/call")
+        """Whether it has the sandbox do something, in either way."""
+        return (self.method, self.path) == ("POST", "/sandbox/call") or self.rpc == "tools/call"
+
+    @property
+    def rpc(self) -> str:
+        """The method of a request by MCP; "" for what is none."""
+        return str(self.body.get("method", "")) if self.path == "/mcp" and isinstance(self.body, dict) else ""
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """Requests alike."""
+        return self.method, self.path, self.rpc
+
+    @property
+    def named(self) -> bool:
+        """Whether a call of the sandbox has an id of the image's own; by HTTP it must."""
+        params = self.body.get("params") if self.rpc else None
+        meta = params.get("_meta") if isinstance(params, dict) else None
+        return not self.rpc or (isinstance(meta, dict) and CALL_ID in meta)
 
 
 class Left(NamedTuple):
@@ -85,13 +104,12 @@ async def as_it_is(_seen: Seen, _call: Call, pass_on: PassOn) -> Answer | None:
 
 @dataclass
 class Seen:
-    """A scene's. `effects`: what its sandbox did, a command for each time it was run."""
+    """A scene's. `effects`: what its sandbox did, by call_id: a command for each time it was run."""
 
     rule: Rule = as_it_is
     calls: list[Call] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
-    effects: list[str] = field(default_factory=list)
-    results: dict[str, tuple[str, Json]] = field(default_factory=dict)  # by call_id: what was asked, the answer
+    effects: dict[str, str] = field(default_factory=dict)
     body: Body | None = None
     brain: Brain | None = None
     started_at: float = 0.0
@@ -203,8 +221,6 @@ class Watch:
         seen.calls.append(call)
 
         async def pass_on() -> Answer:
-            if call.acts:
-                return self._acted(seen, call)
             answer = await _asked(self._app, scope, body)
             call.status, call.said = answer.status, answer.json()
             return answer
@@ -226,29 +242,6 @@ class Watch:
             brain = self._api.faces.brains.get(holder.turn_id)
             seen = self.scenes.get(brain.turn.session_id) if brain else None
         return None if seen is None else (seen, holder.attempt)
-
-    def _acted(self, seen: Seen, call: Call) -> Answer:
-        """The sandbox of a scene: what was asked under an id is done once. Its commands print what they are told to echo."""
-        given = call.body if isinstance(call.body, dict) else {}
-        id, tool, asked = given.get("call_id"), given.get("tool"), given.get("input")
-        if seen.brain is not None and seen.brain.has_ended:
-            return self._said(call, 409, problem("turn_superseded", "Another attempt has the turn."))
-        if not isinstance(id, str) or not isinstance(tool, str) or not isinstance(asked, dict):
-            return self._said(call, 400, problem("invalid_params", "A call has a call_id, a tool and an input."))
-        text = json.dumps([tool, asked], sort_keys=True)
-        if id in seen.results and seen.results[id][0] != text:
-            return self._said(call, 422, problem("invalid_params", "This call_id was used for another call."))
-        if id not in seen.results:
-            command = str(asked.get("command", ""))
-            seen.effects.append(command or text)
-            output = f"{command.removeprefix('echo ')}\n" if tool == "bash" else "done"
-            result = {"output": output, "is_error": False, "exit_code": 0, "truncated": False}
-            seen.results[id] = (text, {**result, "encoding": "utf-8", "timed_out": False, "interrupted": False})
-        return self._said(call, 200, seen.results[id][1])
-
-    def _said(self, call: Call, status: int, said: Json) -> Answer:
-        call.status, call.said = status, said
-        return answer_of(status, said)
 
 
 def problem(code: str, message: str) -> Json:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import JSONResponse, Response
 
 from gateway.clock import new_id
 from gateway.errors import CallReused
-from gateway.hands.service import Brain, Hands
+from gateway.hands.service import Brain
 from gateway.hands.tools import TOOLS, Result, Tool
 
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26")
@@ -47,8 +47,16 @@ class Refused(Exception):
         self.error = {"code": code, "message": message} | ({"data": data} if data else {})
 
 
+class Acts(Protocol):
+    """Whoever does the calls: `gateway.hands.service.Hands`."""
+
+    async def call(self, brain: Brain, call_id: str, tool: str, given: Any) -> Result: ...
+
+    def cancel(self, turn_id: str, call_id: str) -> None: ...
+
+
 class Mcp:
-    def __init__(self, hands: Hands) -> None:
+    def __init__(self, hands: Acts) -> None:
         self._hands = hands
         self._running: dict[tuple[str, str], str] = {}  # (turn, id of the request) -> id of the call
 

@@ -14,15 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.errors import InvalidParams, TooLarge
-from gateway.hands.service import Hands
-from gateway.runtime_api.mcp import Mcp
+from gateway.runtime_api.mcp import Acts, Mcp
 from gateway.runtime_api.shapes import Answer, Call
 from gateway.wire import BadBody, checked_body
 
 CALL, MCP = "/runtime/v1/sandbox/call", "/runtime/v1/mcp"
 
 
-def routes(hands: Hands, max_body: int) -> list[Route]:
+def routes(hands: Acts, max_body: int) -> list[Route]:
     """`max_body`: bytes of a request, at most."""
     mcp = Mcp(hands)
 

@@ -15,7 +15,7 @@ import anyio
 
 from adapters import events as ev
 from adapters.events import Event
-from adapters.launch.container import EngineGone
+from adapters.launch.reaching import EngineGone
 from adapters.profile import Launch, Profile
 from gateway.egress.gate import Gate
 from gateway.errors import Fenced

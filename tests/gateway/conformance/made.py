@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from docker.client import DockerClient
@@ -11,17 +11,18 @@ from tests import needs
 from tests.images import built
 
 MINIMAL = Path(__file__).parents[3] / "docker/runtimes/minimal"
-BROKEN = Path(__file__).with_name("broken.py")
 
 
 def minimal(client: DockerClient) -> str:
     """The id of the reference runtime, as its own Dockerfile makes it."""
-    files = {name: (MINIMAL / name).read_bytes() for name in ("Dockerfile", "runtime.py")}
-    return built(client, "switchboard-test-minimal", files, {"BASE_IMAGE": needs.an_engine("base")})
+    return changed(client, "minimal", ())
 
 
-def broken(client: DockerClient, name: str) -> str:
-    entry = json.dumps(["python3", "/broken.py", name])
-    dockerfile = f"FROM {needs.an_engine('base')}\nCOPY runtime.py broken.py /\nENTRYPOINT {entry}\n"
-    files = {"Dockerfile": dockerfile.encode(), "runtime.py": (MINIMAL / "runtime.py").read_bytes()}
-    return built(client, f"switchboard-test-{name}", files | {"broken.py": BROKEN.read_bytes()})
+def changed(client: DockerClient, name: str, changes: Sequence[tuple[str, str]]) -> str:
+    """The id of the reference runtime, with each text of its program that stands in `changes` as it stands there."""
+    source = (MINIMAL / "runtime.py").read_text("utf-8")
+    for old, new in changes:
+        assert source.count(old) == 1, f"{name}: this stands {source.count(old)} times in the reference runtime: {old}"
+        source = source.replace(old, new)
+    files = {"Dockerfile": (MINIMAL / "Dockerfile").read_bytes(), "runtime.py": source.encode()}
+    return built(client, f"switchboard-test-{name}", files, {"BASE_IMAGE": needs.an_engine("base")})
