@@ -37,6 +37,11 @@ class AgentSpec:
     volumes: tuple[Mapping[str, Any], ...] = ()
     security_opt: tuple[str, ...] = ()
 
+    @property
+    def needs_engine(self) -> bool:
+        """Whether it runs in containers."""
+        return self.placement == "docker"
+
 
 AgentLoader = Callable[[Connection, str, int], AgentSpec]
 
