@@ -66,7 +66,7 @@ class Attached:
         """Whether all is told of a session that rests, and nobody is there to say more."""
         if self._asking:
             return False
-        session = self.api.get(self.id)
+        session = self.follow.look()
         return session["status"] in _REST and self.follow.cursor >= session["seq"]
 
     def _interrupt(self) -> bool:

@@ -109,6 +109,18 @@ class Follow:
                     self._pause(tries, exc)
                 tries += 1
 
+    def look(self) -> Any:
+        """The session itself, asked for as patiently."""
+        tries = 0
+        while True:
+            try:
+                return self.api.get(self.id)
+            except SwitchboardError as exc:
+                if exc.code != "unavailable":
+                    raise
+                self._pause(tries, exc)
+            tries += 1
+
     def _stream(self) -> Iterator[Event]:
         url = self.api.address(self.id, "events" if self.live else "log")
         headers = {**self.api.headers, "Accept": "application/x-ndjson"}

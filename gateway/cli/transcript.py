@@ -28,18 +28,32 @@ class Transcript:
         self.reason: str | None = None  # of the last turn that ended
         self._titles: dict[str, str] = {}
         self._fresh = True  # the terminal's cursor is at the start of a line
+        self._told: set[str] = set()  # turns that have said something
+        self._anew: set[str] = set()  # turns whose next words replace what they have said
 
     def take(self, event: dict[str, Any]) -> None:
         if event["type"] == "done":
             self.reason = event["body"]["yield_reason"]
         if self.out.json:
             return self.out.line(event)
+        self._begin_anew(event["type"], str(event.get("turn_id")), event["body"])
         return self._tell(event["type"], event["body"])
 
     def finish(self) -> None:
         if not self._fresh:
             self.out.text("\n")
             self._fresh = True
+
+    def _begin_anew(self, type: str, turn: str, body: dict[str, Any]) -> None:
+        """What was said cannot be taken back here; that it does not hold can be told."""
+        if type == "turn_started" and body.get("anew") and turn in self._told:
+            self._anew.add(turn)
+        elif type == "chunk":
+            self._told.add(turn)
+            if turn in self._anew:
+                self._anew.remove(turn)
+                self.finish()
+                self._note("The answer begins again, in the place of what was said:")
 
     def _tell(self, type: str, body: dict[str, Any]) -> None:
         match type:

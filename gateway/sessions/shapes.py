@@ -166,9 +166,12 @@ class GetResult(Query):
     wait: float = Field(0, ge=0, le=MAX_WAIT, description="Wait so many seconds for the session to rest.")
 
 
+LEVELS = "progress: all a caller may read. user: without tools and progress; a `turn_started` only where text begins anew."
+
+
 class ReadLog(Query):
     after: int = Field(0, ge=0, lt=2**62, description="Only events after this `seq`.")
-    level: Level = Field("progress", description="progress: all a caller may read. user: without tools and progress.")
+    level: Level = Field("progress", description=LEVELS)
     types: list[Type] | None = Field(None, description="Only of these types, between commas.")
 
     @field_validator("types", mode="before")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, literal_column, select, union_all, update
+from sqlalchemy import BindParameter, Connection, Integer, bindparam, func, insert, literal_column, select, union_all, update
 
 from adapters import events as ev
 from adapters.events import ErrorCategory, Event
@@ -60,15 +60,17 @@ _event = EventRow.__table__  # type: ignore[attr-defined]
 # Statements of every turn are built once: to build one takes SQLAlchemy longer than to run it. `key` is the row's id,
 # other parameters are the columns to set.
 _KEY: BindParameter[Any] = bindparam("key")
+_MOST: BindParameter[int] = bindparam("most", type_=Integer)
 _ADD_SESSION, _ADD_TASK, _ADD_TURN = insert(_session), insert(_task), insert(_turn)
 _SET_SESSION = update(_session).where(_session.c.id == _KEY)
 _SET_TASK = update(_task).where(_task.c.id == _KEY)
 _SET_TURN = update(_turn).where(_turn.c.id == _KEY)
 _SHOW_QUEUED = _SET_SESSION.where(_session.c.status != "running")
 _SESSION = select(_session).where(_session.c.id == _KEY)
-_SPENT = select(_session.c.spent).where(_session.c.id == _KEY)
-_QUEUED = select(func.count()).where(_turn.c.state == "queued")
+# Reads no more than so many: in the order of an index, since PostgreSQL would first look for all of them else.
+_FULL = select(_turn.c.id).where(_turn.c.state == "queued").order_by(_turn.c.queued_at).offset(_MOST).limit(1)
 _SOME_WAIT = select(_turn.c.id).where(_turn.c.state == "queued").limit(1)
+_SPENT = select(_session.c.spent).where(_session.c.id == _KEY)
 _DROP_QUEUED_OF_TASK = update(_turn).where(_turn.c.task_id == _KEY, _turn.c.state == "queued")
 _LAST_ORDINAL = select(func.max(_turn.c.ordinal)).where(_turn.c.session_id == _KEY)
 _UNENDED = select(_turn.c.id, _turn.c.task_id, _turn.c.state, _turn.c.yield_reason).where(
@@ -106,7 +108,7 @@ class Accepted:
 
 def accept(conn: Connection, agent_id: str, version: int, principal: str, new: Inbound, queue_limit: int) -> Accepted:
     """Store a message and queue the turn it asks for. Raises NotFound, Conflict, Unavailable; then nothing is stored."""
-    if conn.execute(_QUEUED).scalar_one() >= queue_limit:
+    if conn.execute(_FULL, {"most": queue_limit - 1}).first() is not None:
         raise Unavailable("The queue of waiting turns is full.", "Try again later.")
     _lock_named(conn, new)
     running = orders.joined(conn, agent_id, principal, new)

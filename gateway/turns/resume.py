@@ -37,10 +37,10 @@ def interrupted() -> Event:
 
 
 def started(turn: Claimed, asked: Asked) -> Event:
-    """The first event of an attempt."""
+    """The first event of an attempt. Where text begins anew everybody has to know who reads text."""
     body: dict[str, Any] = {"turn": turn.id, "attempt": turn.attempt}
     if asked.anew:
-        body["anew"] = True
+        return Event("turn_started", "user", {**body, "anew": True}, "system")
     return Event("turn_started", "progress", body, "system")
 
 

@@ -18,6 +18,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.cli.main import main
+from gateway.cli.session_api import Follow, SessionApi
+from gateway.errors import Unavailable
 from tests.cli.cli_fake import Shell, shell
 from tests.cli.conftest import Ran
 from tests.cli.test_cli_talk import Terminal
@@ -195,6 +197,34 @@ async def test_attach_without_a_terminal_sends_its_input_and_ends_when_the_sessi
         assert (code, out) == (0, "Second.\n")
         code, out, _ = await attach("--json")
         assert [json.loads(line) for line in out.splitlines()] == await api.log(session["id"])
+
+
+def test_whether_a_session_rests_is_asked_until_the_gateway_answers() -> None:
+    answers: list[Any] = [{"status": "idle"}, Unavailable("Away."), Unavailable("Away.")]
+
+    class Api(SessionApi):
+        def __init__(self) -> None: ...
+
+        def get(self, *place: str, **params: Any) -> Any:
+            answer = answers.pop()
+            if isinstance(answer, Unavailable):
+                raise answer
+            return answer
+
+    assert Follow(Api(), "ses_1", pauses=(0, 0)).look() == {"status": "idle"}
+
+
+async def test_attach_says_where_the_words_begin_again_after_a_crash(tmp_path: Path) -> None:
+    """[RESUME-4]"""
+    async with serving(tmp_path / "data", RUNTIMES, turn_backoff_seconds=0.01) as gateway:
+        await gateway.owner("agent.create", name="parrot", runtime="parrot")
+        dies = say(["once", [chunk("one "), ["exit", 3]]], chunk("two"), DONE)
+        session = await Api(gateway).finished(dies, agent="parrot")
+        run = at(gateway, tmp_path).run
+        done = await anyio.to_thread.run_sync(lambda: run("sessions", "attach", session["id"], input=""))
+    assert (done.returncode, done.stdout) == (0, "one \ntwo\n")
+    told = ["The work was interrupted and goes on.", "The answer begins again, in the place of what was said:"]
+    assert done.stderr.splitlines()[1:] == told
 
 
 async def test_attach_in_a_terminal_steers_interrupts_and_detaches(tmp_path: Path) -> None:

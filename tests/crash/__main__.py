@@ -45,7 +45,8 @@ ROUNDS = {
     "retention": 30,
     "outages": 20,
 }
-SIMULATION, SCHEDULES = "simulation", 10_000  # knows no database
+SIMULATION = "simulation"
+SCHEDULES = {"sqlite": 10_000, "postgresql": 2_000}
 
 
 @dataclass
@@ -108,8 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed += sum(process.returncode != 0 for process in over)
         running = [process for process in running if process not in over]
         time.sleep(0.1)
-    if SIMULATION in asked.parts:
-        failed += simulation.main(max(1, SCHEDULES * asked.rounds // FULL), asked.seed, asked.at_once) > 0
+    for database in databases if SIMULATION in asked.parts else ():
+        schedules = max(1, SCHEDULES[database] * asked.rounds // FULL)
+        failed += simulation.main(schedules, asked.seed, asked.at_once, database) > 0
     print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s: {f'{failed} with violations' if failed else 'no violation'}")
     return int(failed > 0)
 

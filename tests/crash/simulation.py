@@ -16,14 +16,19 @@ from pathlib import Path
 import structlog
 
 from gateway.errors import SwitchboardError
-from tests.crash.simulated.database import memory
+from tests.crash.simulated.database import Memory
+from tests.crash.simulated.remote import Remote
 from tests.crash.simulated.world import World
+from tests.postgres import PostgresServer, postgres_server
 
-BATCH = 250  # schedules of one process
+BATCH = 100  # schedules of one process
 
 
-def main(rounds: int, seed: int, processes: int = 1) -> int:
+def main(rounds: int, seed: int, processes: int = 1, database: str = "sqlite", server: PostgresServer | None = None) -> int:
     """Play the schedules `seed` to `seed + rounds - 1`. Answers how many found something; prints what."""
+    if database == "postgresql" and server is None:
+        with postgres_server() as started:
+            return main(rounds, seed, processes, database, started)
     began = time.monotonic()
     batches = [(first, min(BATCH, seed + rounds - first)) for first in range(seed, seed + rounds, BATCH)]
     running: list[subprocess.Popen[bytes]] = []
@@ -32,14 +37,19 @@ def main(rounds: int, seed: int, processes: int = 1) -> int:
         while batches and len(running) < processes:
             first, count = batches.pop(0)
             command = [sys.executable, "-m", "tests.crash.simulation", "--play", str(count), "--seed", str(first)]
+            command += ["--url", server.url(server.create())] if server else []
             running.append(subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": "0"}))
-        failed += running.pop(0).wait()
+        over = [process for process in running if process.poll() is not None]
+        failed += sum(process.returncode for process in over)
+        running = [process for process in running if process not in over]
+        time.sleep(0.02)
     seconds = time.monotonic() - began
-    print(f"{rounds} schedules from seed {seed} on in {seconds:.0f} s, {rounds / seconds:.1f}/s: {failed} with violations")
+    said = f"{rounds} schedules on {database} from seed {seed} on in {seconds:.0f} s, {rounds / seconds:.1f}/s"
+    print(f"{said}: {failed} with violations")
     return failed
 
 
-def play(count: int, seed: int, trace: bool) -> int:
+def play(count: int, seed: int, trace: bool, url: str = "") -> int:
     """In this process."""
     said: list[str] = []
     broken: list[str] = []
@@ -52,11 +62,11 @@ def play(count: int, seed: int, trace: bool) -> int:
         raise structlog.DropEvent
 
     structlog.configure(processors=[tell], cache_logger_on_first_use=False)
-    conn = memory()
+    store = Remote.migrated(url) if url else Memory()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for one in range(seed, seed + count):
-            world = World(one, conn, Path(folder), said if trace else None)
+            world = World(one, store, Path(folder), said if trace else None)
             broken.clear()
             if found := [*world.run(), *broken]:
                 failed += 1
@@ -78,9 +88,11 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--url", default="", help="a database on a server that runs, to play --trace on")
     parser.add_argument("--play", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--trace", action="store_true")
     asked = parser.parse_args()
     if asked.play or asked.trace:
-        sys.exit(play(asked.play or asked.rounds, asked.seed, asked.trace))
-    sys.exit(bool(main(asked.rounds, asked.seed, asked.processes)))
+        sys.exit(play(asked.play or asked.rounds, asked.seed, asked.trace, asked.url))
+    sys.exit(bool(main(asked.rounds, asked.seed, asked.processes, asked.database)))

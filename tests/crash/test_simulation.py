@@ -1,7 +1,8 @@
-"""Some schedules of the simulation in every run of the suite; `make crash` plays ten thousand."""
+"""Some schedules of the simulation in every run of the suite; `make crash` plays thousands."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,44 @@ import pytest
 
 import gateway.log.store
 from tests.crash import simulation
-from tests.crash.simulated.database import memory
+from tests.crash.seeds import seeded
+from tests.crash.simulated.database import Memory
+from tests.crash.simulated.remote import Remote
 from tests.crash.simulated.world import World
+from tests.postgres import PostgresServer
 
-ROUNDS = 150
+
+@pytest.fixture
+def remote(postgres: PostgresServer) -> Iterator[Remote]:
+    name = postgres.create()
+    remote = Remote(postgres.url(name))
+    yield remote
+    remote.close()
+    postgres.drop(name)
 
 
 def test_nothing_is_lost_doubled_or_stuck_whatever_fails_when() -> None:
     """[INV-2] [INV-3] [INV-6] [LEASE-2] [RESUME-2]"""
-    assert simulation.main(ROUNDS, 1, processes=2) == 0
+    assert simulation.main(60, seeded().randrange(10**6), processes=2) == 0
+
+
+def test_nothing_is_lost_doubled_or_stuck_on_postgresql(postgres: PostgresServer) -> None:
+    """[INV-2] [INV-3] [INV-6] [LEASE-2] [RESUME-2]"""
+    assert simulation.main(4, seeded().randrange(10**6), processes=2, database="postgresql", server=postgres) == 0
 
 
 def test_a_seed_plays_the_same_schedule_again(tmp_path: Path) -> None:
-    conn = memory()
+    store = Memory()
     told: list[list[str]] = [[], []]
     for trace in told:
-        World(7, conn, tmp_path, trace).run()
+        World(7, store, tmp_path, trace).run()
+    assert told[0] == told[1] != []
+
+
+def test_a_seed_plays_the_same_schedule_again_on_postgresql(tmp_path: Path, remote: Remote) -> None:
+    told: list[list[str]] = [[], []]
+    for trace in told:
+        World(7, remote, tmp_path, trace).run()
     assert told[0] == told[1] != []
 
 
@@ -36,5 +59,5 @@ def test_a_log_without_fences_does_not_pass(tmp_path: Path, monkeypatch: pytest.
         return honest(conn, session_id)
 
     monkeypatch.setattr(gateway.log.store, "locked", unfenced)
-    conn = memory()
-    assert any(World(seed, conn, tmp_path).run() for seed in range(1, 200))
+    store = Memory()
+    assert any(World(seed, store, tmp_path).run() for seed in range(1, 200))

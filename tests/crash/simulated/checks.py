@@ -23,10 +23,8 @@ Rows = Sequence[Any]
 
 
 def violations(world: World, callers: Callers) -> list[str]:
-    conn = world.server.conn
-
     def rows(table: str, order: str) -> Rows:
-        return conn.exec_driver_sql(f"SELECT * FROM {table} ORDER BY {order}").all()
+        return world.server.rows(f"SELECT * FROM {table} ORDER BY {order}")
 
     events, turns, tasks, sessions = rows("event", "pos"), rows("turn", "queued_at"), rows("task", "id"), rows("session", "id")
     logs: dict[str, list[Any]] = defaultdict(list)

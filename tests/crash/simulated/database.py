@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from random import Random
+from typing import Any
 
 import anyio
 from sqlalchemy import Connection, create_engine
@@ -24,8 +25,20 @@ SETTLED_SECONDS = 5.0  # for so long after a restart nobody is believed to be de
 TABLES = ("event", "outbox", "turn", "task", "session")
 
 
-def memory() -> Connection:
-    """A connection to a new database with today's schema."""
+class Memory:
+    """A new database with today's schema, for one schedule after another."""
+
+    def __init__(self) -> None:
+        self.conn = _migrated()
+
+    def serve(self, loop: SimulatedLoop, random: Random) -> Server:
+        return Server(self.conn, loop, random)
+
+    def close(self) -> None:
+        self.conn.close()
+
+
+def _migrated() -> Connection:
     engine = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None),
@@ -51,6 +64,19 @@ class Server:
         with transaction(conn.exec_driver_sql, "BEGIN"):
             for table in TABLES:
                 conn.exec_driver_sql(f"DELETE FROM {table}")
+
+    def rows(self, statement: str) -> Sequence[Any]:
+        return self.conn.exec_driver_sql(statement).all()
+
+    def backend(self, host: Host) -> Backend:
+        return Backend(self, host)
+
+    async def close(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def patched(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stop(self) -> None:
         self.down = True
@@ -109,6 +135,14 @@ class Backend:
     async def start(self) -> None: ...
 
     async def aclose(self) -> None: ...
+
+    def dies(self) -> None: ...
+
+    def stands(self) -> None: ...
+
+    def bury(self) -> None:
+        """From here on its code runs to its end, on a database that refuses all."""
+        self.buried = True
 
     def submit(self, job: Job, beside: bool) -> None:
         sent = self.server.random.random() < 0.5  # else it stands still with its host

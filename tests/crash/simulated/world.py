@@ -1,6 +1,6 @@
 """One schedule: workers, callers and faults over one database, until everything has come to rest.
 
-World(seed, memory(), folder).run()     the violations that were found, in words; none is what we want
+World(seed, Memory(), folder).run()     the violations that were found, in words; none is what we want
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from unittest.mock import patch
 
 import anyio
 import anyio.abc
-from sqlalchemy import Connection
 
 import gateway.clock
+import gateway.turns.beginning
+import gateway.turns.held
 import gateway.turns.launching
 import gateway.turns.record
 import gateway.turns.runner
 import gateway.turns.stamp
 import gateway.turns.watch
+import gateway.turns.watchdog
 import gateway.turns.worker
 from adapters.profile import Profile
 from adapters.runtimes.rehearsal.profile import PROFILE
@@ -39,8 +41,10 @@ from gateway.turns.journals import Taken
 from gateway.turns.spec import AgentSpec
 from tests.crash.simulated.callers import Callers
 from tests.crash.simulated.checks import violations
-from tests.crash.simulated.database import Backend, Server
+from tests.crash.simulated.database import Backend, Memory
 from tests.crash.simulated.loop import HOST, Host, SimulatedLoop, Stuck, ordered_scopes
+from tests.crash.simulated.remote import Backend as RemoteBackend
+from tests.crash.simulated.remote import Remote
 from tests.crash.simulated.runtime import Machine, Starting
 
 HOUR = 3_600_000_000  # microseconds
@@ -55,7 +59,7 @@ class Site:
     """One gateway or worker process."""
 
     host: Host
-    backend: Backend
+    backend: Backend | RemoteBackend
     engine: Engine
     starting: Starting | None = None
     root: asyncio.Task[Any] | None = None
@@ -78,10 +82,10 @@ def _settings(folder: Path) -> Settings:
 
 
 class World:
-    def __init__(self, seed: int, conn: Connection, folder: Path, trace: list[str] | None = None) -> None:
+    def __init__(self, seed: int, store: Memory | Remote, folder: Path, trace: list[str] | None = None) -> None:
         self.seed, self.random, self.trace = seed, Random(seed), trace
         self.loop = SimulatedLoop(self.random)
-        self.server = Server(conn, self.loop, self.random)
+        self.server = store.serve(self.loop, self.random)
         self.machine = Machine(self.loop, self.random)
         self.sites: list[Site] = []
         self.broken: list[str] = []
@@ -105,6 +109,7 @@ class World:
             except Stuck as exc:
                 return [str(exc)]
             finally:
+                self.server.end()
                 self.loop.close()
 
     def say(self, what: str) -> None:
@@ -135,8 +140,7 @@ class World:
     def _rests(self, calls: list[asyncio.Task[Any]]) -> bool:
         if not all(call.done() for call in calls):
             return False
-        left: int = self.server.conn.exec_driver_sql("SELECT count(*) FROM turn WHERE state != 'ended'").scalar_one()
-        return left == 0
+        return not self.server.rows("SELECT id FROM turn WHERE state != 'ended' LIMIT 1")
 
     async def _fail(self, over: Callable[[], bool]) -> None:
         """Everything that goes wrong, while there is anything to hit."""
@@ -175,7 +179,8 @@ class World:
             call.cancel()
         for site in self.sites:
             if site.host.dead:
-                site.backend.buried, site.host.dead, site.host.frozen = True, False, False
+                site.backend.bury()
+                site.host.dead = site.host.frozen = False
                 if site.root is not None:
                     self.loop.call_soon(site.stop, context=site.host.context())
             elif site.root is not None:
@@ -189,6 +194,7 @@ class World:
                     found.append(f"{site.host.name} broke: {site.root.exception()!r}")
         for process in self.machine.processes:
             await process.bury()
+        await self.server.close()
         return found + self.broken
 
     # -- faults
@@ -209,6 +215,7 @@ class World:
     def dies(self, site: Site) -> None:
         self.say(f"-- {site.host.name} is killed")
         site.host.dead = site.host.frozen = True
+        site.backend.dies()
         assert site.starting is not None
         self.loop.call_later(self.random.random() * 0.01, site.starting.kill, context=self.loop.world.context())
         if self.random.random() < 0.8:
@@ -222,6 +229,7 @@ class World:
         seconds = self.random.choice((0.1, 1, 3, 12)) * self.random.random()
         self.say(f"-- {site.host.name} stands still for {seconds:.2f} s")
         site.host.frozen = True
+        site.backend.stands()
         self.loop.call_later(seconds, self._goes_on, site, context=self.loop.world.context())
 
     def _goes_on(self, site: Site) -> None:
@@ -284,7 +292,7 @@ class World:
     def _site(self, name: str) -> Site:
         host = Host(name)
         database = Database(self.settings.database)
-        backend = database._backend = Backend(self.server, host)
+        backend = database._backend = self.server.backend(host)
         log = Log(database)
         engine = Engine(
             log,
@@ -312,9 +320,13 @@ class World:
         monotonic = SimpleNamespace(monotonic=loop.time)
         with ExitStack() as stack:
             stack.callback(ordered_scopes())
+            stack.enter_context(self.server.patched())
             for target, name, value in (
                 (gateway.turns.worker, "time", monotonic),
                 (gateway.turns.watch, "time", monotonic),
+                (gateway.turns.held, "time", monotonic),
+                (gateway.turns.watchdog, "time", monotonic),
+                (gateway.turns.beginning, "time", monotonic),
                 (gateway.turns.runner, "time", monotonic),
                 (gateway.turns.record, "time", monotonic),
                 (gateway.turns.stamp, "time", monotonic),

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from sqlalchemy import Connection, insert
 
+from gateway.log.models import Turn
+from gateway.turns import queue
+from tests.gateway.log.log_tools import opened
 from tests.gateway.turns.calls import AT_ONCE, calling, cancel, make_agent, of_type, speaks, state_of, turns_of
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
+from tests.gateway.turns.test_turns_fair import steps
 from tests.support import Client, Json, message, serving, text_of
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -123,3 +128,32 @@ async def test_a_message_that_waits_outlives_the_failure_of_the_turn_before(tmp_
     assert call.states == ["SUBMITTED", "WORKING", "COMPLETED"]
     assert call.text == "onetwo"
     assert [turn["yield_reason"] for turn in turns] == ["failed", "completed"]
+
+
+async def test_whether_the_queue_is_full_is_known_after_as_many_turns_as_may_wait(tmp_path: Path) -> None:
+    """However many wait: a lowered limit, or turns that were handed back, make it more than may."""
+    async with opened(tmp_path) as log:
+
+        def wait(conn: Connection, first: int, last: int) -> None:
+            rest = {"state": "queued", "attempt": 0, "fence": 0, "cancel_requested": False, "queued_at": 1, "session_id": "s"}
+            names = ({"id": f"trn_{number}", "task_id": f"tsk_{number}", "ordinal": number} for number in range(first, last))
+            conn.execute(insert(Turn), [{**rest, **name} for name in names])
+
+        def read(conn: Connection) -> int:
+            """Turns that were looked at."""
+            if conn.dialect.name == "sqlite":
+                return steps(conn, lambda: conn.execute(queue._FULL, {"most": 9}).first())
+            conn.exec_driver_sql("ANALYZE turn")
+            sql = queue._FULL.params(most=9).compile(conn, compile_kwargs={"literal_binds": True})
+            plan = conn.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}").scalar_one()
+            scan = plan[0]["Plan"]["Plans"][0]
+            assert "Index" in scan["Node Type"], plan
+            return int(scan["Actual Rows"])
+
+        await log.database.write(lambda conn: wait(conn, 0, 500))
+        few = await log.database.write(read)
+        await log.database.write(lambda conn: wait(conn, 500, 10_000))
+        many = await log.database.write(read)
+        assert await log.database.read(lambda conn: conn.execute(queue._FULL, {"most": 9_999}).first()) is not None
+        assert await log.database.read(lambda conn: conn.execute(queue._FULL, {"most": 10_000}).first()) is None
+    assert many <= few
