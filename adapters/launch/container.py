@@ -34,6 +34,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
+import requests
 from docker.client import DockerClient
 from docker.errors import APIError, NotFound
 from docker.types import LogConfig, Mount, Ulimit
@@ -46,6 +47,7 @@ from adapters.launch.strays import end_strays
 from adapters.launch.streams import Stream, connected
 from adapters.launch.warden import Exited, LaunchError
 
+WAIT_SECONDS = 30
 NOFILE = 4096
 ULIMITS = (Ulimit(name="nofile", soft=NOFILE, hard=NOFILE), Ulimit(name="core", hard=0))
 SECURITY = ("no-new-privileges",)
@@ -198,7 +200,8 @@ class Container:
 
     async def wait(self) -> Exited:
         """Raises LaunchError if the engine was lost."""
-        await self._call(lambda: self._container.wait(timeout=None))
+        while not await self._call(lambda: _waited(self._container)):
+            pass
         return await self._exited()
 
     async def stop(self, *, grace: float = 2.0) -> Exited:
@@ -347,6 +350,16 @@ def _attached(client: DockerClient, id: str, box: Box) -> Stream:
     """The connection to a container's three streams."""
     wanted = {"stdin": int(not box.own_entry), "stdout": 1, "stderr": 1, "stream": 1}
     return connected(client, f"/containers/{id}/attach", wanted)
+
+
+def _waited(container: Any) -> bool:
+    """Whether it has ended; asked anew now and then, since an engine out of reach does not say that it is."""
+    try:
+        container.wait(timeout=WAIT_SECONDS)
+    except (requests.Timeout, requests.ConnectionError):
+        container.reload()
+        return container.status in ("exited", "dead")
+    return True
 
 
 def _killed(client: DockerClient, id: str) -> None:

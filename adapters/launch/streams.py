@@ -28,6 +28,8 @@ from adapters.launch.warden import LaunchError
 
 LONGEST = 2**20  # bytes of an answer that is no stream
 OPEN = (101, 200)  # the answers that are followed by streams
+# An engine whose machine is gone says nothing any more: after half a minute of that the streams end.
+_OPTIONS = {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # where the system has them
 _END = b"\r\n\r\n"
 
 
@@ -79,7 +81,10 @@ def _reached(client: DockerClient) -> tuple[socket.socket, Seal | None]:
     host = base.hostname or ""
     connection = socket.create_connection((host, base.port or 80), timeout)
     try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _OPTIONS.items():
+            if hasattr(socket, option):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         seal = Seal(_context(api), host) if base.scheme == "https" else None
         if seal:
             seal.shake_hands(connection)

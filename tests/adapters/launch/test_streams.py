@@ -64,6 +64,7 @@ async def test_what_comes_with_the_answer_is_not_lost() -> None:
 
     with engine_that(answers) as port, anyio.fail_after(10):
         stream = await anyio.to_thread.run_sync(connected, client_of(port), "/containers/one/attach", {"stdin": 1})
+        assert stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         attached = Attached(*stream)
         found: list[Line] = []
         while lines := await attached.batch():
