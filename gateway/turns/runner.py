@@ -98,7 +98,7 @@ class Runner:
         self._asked_to_stop = anyio.Event()
         self._output_at = time.monotonic()
         self._stamp = Stamp(self.place, self.native)
-        self._outbox = Outbox(self.place, store, settings)
+        self._outbox = Outbox(turn.id, self.place, store, settings)
         self._record = Record(log, turn, self.native, self._outbox, settings.lease_seconds)
         self._hooks = Hooks(spec, self.place, self._pending.add, self._spawn, settings.stop_seconds)
         self._preparing = anyio.CancelScope()
@@ -243,7 +243,7 @@ class Runner:
         self.has_begun = True
 
     async def _play(self) -> list[Event]:
-        await self._outbox.begin()
+        await self._outbox.begin(again=self.turn.begun)
         over = self._meter.before()
         if over is not None:
             self.dialogue.start(self.told)
