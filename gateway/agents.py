@@ -77,6 +77,7 @@ class Agents:
             egress=policy_of(makeup),
             git=makeup.git,
             hooks=makeup.hooks,
+            work_dir=makeup.work_dir,
             mounts=tuple(makeup.mounts),
             volumes=tuple(makeup.volumes),
             security_opt=tuple(makeup.security_opt),

@@ -45,7 +45,8 @@ class Makeup:
     egress: str | list[str] = "all"  # what it reaches from there: all, none, or these hosts
     egress_mode: str = "strict"  # see rules.EGRESS_MODES
     git: dict[str, Any] | None = None  # see shapes.Git: what is checked out into the workspace of each session
-    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)  # rules.HOOKS -> {command, seconds}
+    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)  # workspace.HOOKS -> {command, seconds}
+    work_dir: str = ""  # below the workspace: where the runtime starts
     mounts: list[dict[str, Any]] = field(default_factory=list)  # {source, target, writable}: see registry.ground
     volumes: list[dict[str, Any]] = field(default_factory=list)  # {name, target}
     security_opt: list[str] = field(default_factory=list)  # of its containers

@@ -63,6 +63,7 @@ class AgentVersion(SQLModel, table=True):
     egress_mode: str = Field(default="strict", sa_column=Column(Text, nullable=False, server_default="strict"))
     git: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     hooks: dict[str, dict[str, Any]] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}"))
+    work_dir: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=text("''")))
     mounts: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
     volumes: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
     security_opt: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))

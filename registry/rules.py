@@ -76,7 +76,6 @@ MAX_LIMIT = 10**12
 PLACEMENTS = ("local", "sandboxed", "docker")  # processes of the gateway's user; the same inside bubblewrap; containers
 EGRESS_MODES = ("strict", "audit")  # refuse what the policy does not name; let it pass and write it down
 MAX_HOSTS = 500
-HOOKS = ("pre_init", "post_init", "sidecar", "post_run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,6 @@ _DANGEROUS_NAMES = """
 _DANGEROUS = frozenset(_DANGEROUS_NAMES.split())
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MODEL = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127})")
-_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_URL = 2048
 _TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
@@ -157,8 +155,6 @@ def check(makeup: Makeup, runtime: RuntimeFacts) -> list[str]:
     check_command(makeup.command, runtime)
     check_placement(makeup, runtime)
     check_egress(makeup, runtime)
-    check_git(makeup.git)
-    check_hooks(makeup.hooks)
     if makeup.mcp_servers and (makeup.mode or runtime.default_mode) not in runtime.mcp_modes:
         warnings.append(f"Runtime {runtime.name!r} cannot use MCP servers in this mode; they are left out.")
     return warnings
@@ -298,9 +294,6 @@ def check_placement(makeup: Makeup, runtime: RuntimeFacts) -> None:
     if runtime.contained and placement != "docker":
         said = f"Runtime {runtime.name!r} is an image: its agents cannot be placed {placement!r}."
         raise Invalid(said, "Set placement to docker.")
-    if runtime.contained and (makeup.mounts or makeup.volumes):
-        said = f"Runtime {runtime.name!r} is an image: it is given its journal, and no mounts and volumes."
-        raise Invalid(said, "Leave mounts and volumes out.")
     for name in makeup.limits:
         if LIMITS[name].contained and placement != "docker":
             said = f"The limit {name!r} is of containers; the agent is placed {placement!r}."
@@ -334,27 +327,6 @@ def check_hosts(egress: str | list[str]) -> None:
             hint = "Write it like api.example.com, *.example.com or mirror.example.com:8443."
             raise Invalid(f"egress: {exc}.", hint) from exc
     check_unique("host", egress)
-
-
-def check_git(git: Mapping[str, Any] | None) -> None:
-    if git is None:
-        return
-    check_url("git.url", git["url"])
-    ref = git.get("ref")
-    if ref is not None and (not _REF.fullmatch(ref) or ".." in ref):
-        raise Invalid(f"git.ref: {ref[:100]!r} is no branch, tag or commit.", "Write it like main or v1.2.")
-    if git.get("username") is not None and git.get("password") is None:
-        raise Invalid("git.username stands alone.", "Give git.password, too: a password, or a token.")
-    if git.get("password") is not None and urlsplit(git["url"]).scheme != "https":
-        raise Invalid(f"git.url: {git['url'][:100]!r} would send its password in the clear.", "Use https.")
-
-
-def check_hooks(hooks: Mapping[str, Any]) -> None:
-    for name, hook in hooks.items():
-        if name not in HOOKS:
-            raise Invalid(f"There is no hook {name[:100]!r}.", f"Choose from: {', '.join(HOOKS)}.")
-        if "command" not in hook:
-            raise Invalid(f"The hook {name!r} has no command.", f"Give hooks.{name}.command, too.")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -36,6 +36,7 @@ class OwnEngine:
     """Its data lies in `folder`/data; the path of its socket is short."""
 
     folder: Path
+    more: str = ""  # options
     pid: int = 0
     _left: list[psutil.Process] = field(default_factory=list)
 
@@ -48,7 +49,8 @@ class OwnEngine:
         self._end_helper()
         own = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
         plain = "--bridge=none --iptables=false --ip6tables=false --live-restore"
-        options = " ".join([plain, f"--host={self.host}", *(f"--{name}={self.folder / path}" for name, path in own.items())])
+        where = [f"--{name}={self.folder / path}" for name, path in own.items()]
+        options = " ".join([plain, self.more, f"--host={self.host}", *where])
         env = os.environ | {"ENGINE_OPTIONS": options, "DOCKER_HOST": self.host}
         words = [*_alone(), ".ci/engine"]
         done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
@@ -102,20 +104,22 @@ class OwnEngine:
 
 def _alone() -> list[str]:
     """Where no namespace can be made there is no bridge to take away either."""
-    words = ["unshare", "--net"]
+    words = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
     return words if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0 else []
 
 
 @contextmanager
-def own_engine(patch: pytest.MonkeyPatch | None = None, *, disk: str = DISK, packages: str = "") -> Iterator[OwnEngine]:
-    """It has IMAGE, with these packages; with a `patch` whoever asks DOCKER_HOST finds it.
+def own_engine(
+    patch: pytest.MonkeyPatch | None = None, *, disk: str = DISK, packages: str = "", more: str = ""
+) -> Iterator[OwnEngine]:
+    """It has IMAGE, with these packages; with a `patch` whoever asks DOCKER_HOST finds it. `more`: options.
 
     Gone at the end, with all that ran on it.
     """
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         needs.missing("An engine of a test's own needs dockerd, and root")
     folder = Path(tempfile.mkdtemp(prefix="swb-"))
-    engine = OwnEngine(folder)
+    engine = OwnEngine(folder, more)
     (folder / "data").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:

@@ -15,8 +15,8 @@ The command and its variables, keys among them, are the first line of its stdin,
 turns into what it then becomes: `docker inspect` shows none of it, no file holds it, and a remote engine needs no more.
 
 A call to the engine takes a thread of a bounded number, for as long as it lasts; a container that runs holds none. The
-engine may be anywhere DOCKER_HOST says, in the clear (a Unix socket, or TCP through a tunnel), as long as it knows the
-sessions' directories by the same paths: a remote one needs them on a shared disk.
+engine may be anywhere DOCKER_HOST says (`reaching`), as long as it knows the sessions' directories by the same paths: a
+remote one needs them on a shared disk.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ import logging
 import math
 import os
 import shlex
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from errno import ECONNREFUSED, EINVAL, ENOENT, ENOSPC, EPROTONOSUPPORT
 from functools import partial
 from signal import SIGKILL
 from typing import Any, NamedTuple, TypeVar
@@ -38,19 +36,18 @@ import anyio
 import anyio.to_thread
 import requests
 from docker.client import DockerClient
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, NotFound
 from docker.types import LogConfig, Mount, Ulimit
 
 from adapters.launch.frames import Attached
 from adapters.launch.home import Bind
 from adapters.launch.lines import Line
+from adapters.launch.reaching import CALL_SECONDS, LONG, PROBE_SECONDS, THREADS, EngineGone, connect, explained, knock, url_of
 from adapters.launch.strays import end_strays
+from adapters.launch.streams import Stream, connected
 from adapters.launch.warden import Exited, LaunchError
 
-THREADS = 16  # calls to the engine at the same time
-LONG = 4  # of those that take minutes, beside
-CALL_SECONDS = 60
-PROBE_SECONDS = 5
+WAIT_SECONDS = 30
 NOFILE = 4096
 ULIMITS = (Ulimit(name="nofile", soft=NOFILE, hard=NOFILE), Ulimit(name="core", hard=0))
 SECURITY = ("no-new-privileges",)
@@ -60,7 +57,6 @@ OUT_OF_MEMORY = 137  # the exit code of what the kernel killed
 INSTALLATION, WORKER, TURN = "switchboard.installation", "switchboard.worker", "switchboard.turn"
 _ENTRY = 'N="\n"; IFS= read -r said; eval "$said"; unset N said; exec "$@"'
 _TMP = f"rw,nosuid,nodev,exec,size={TMP_SIZE},mode=1777"
-_OTHER_DISK = ("bind source path does not exist", "invalid mount config", "not shared from the host")
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -88,10 +84,6 @@ class Box:
     own_entry: bool = False  # run what the image says, with `env` for all to see, and no stdin; `argv` is empty
 
 
-class EngineGone(LaunchError):
-    """It does not answer; it may again."""
-
-
 class Found(NamedTuple):
     """A container that is there, and what it is for."""
 
@@ -111,7 +103,7 @@ class Engine:
 
     @property
     def url(self) -> str:
-        return _url(self._environ)
+        return url_of(self._environ)
 
     async def spawn(self, box: Box, beside: Container | None = None) -> Container:
         """Start a container. Raises LaunchError; then nothing is left of it.
@@ -151,11 +143,11 @@ class Engine:
         return await anyio.to_thread.run_sync(self._called, what, box, abandon_on_cancel=True, limiter=limiter)
 
     def _called(self, what: Callable[[DockerClient], T], box: Box | None) -> T:
-        with _explained(_url(self._environ), box):
+        with explained(url_of(self._environ), *_named(box)):
             if self._client is None:
-                self._client = _connect(self._environ, CALL_SECONDS)
+                self._client = connect(self._environ, CALL_SECONDS)
             else:
-                _knock(self._environ, CALL_SECONDS)
+                knock(self._environ, CALL_SECONDS)
             return what(self._client)
 
     async def silent(self) -> str:
@@ -179,7 +171,7 @@ class Container:
         self._lost = ""  # why the engine no longer tells of it
 
     async def begin(self, box: Box) -> None:
-        self._attached = Attached(await self._engine.call(lambda client: _attached(client, self.id, box), box))
+        self._attached = Attached(*await self._engine.call(lambda client: _attached(client, self.id, box), box))
         await self._call(self._container.start, box)
         if not box.own_entry:
             await self.write(_said(box.argv, box.env))
@@ -208,7 +200,8 @@ class Container:
 
     async def wait(self) -> Exited:
         """Raises LaunchError if the engine was lost."""
-        await self._call(lambda: self._container.wait(timeout=None))
+        while not await self._call(lambda: _waited(self._container)):
+            pass
         return await self._exited()
 
     async def stop(self, *, grace: float = 2.0) -> Exited:
@@ -281,31 +274,18 @@ def _looked_up(box: Box, client: DockerClient) -> object:
     return client.images.get(box.image)
 
 
+def _named(box: Box | None) -> tuple[str, str]:
+    """The image that is to run, and the setting that names it."""
+    return (box.image, box.named_by) if box else ("", "")
+
+
 def _failing(environ: Mapping[str, str], what: Callable[[DockerClient], object], box: Box | None = None) -> str:
     try:
-        with _explained(_url(environ), box), closing(_connect(environ, PROBE_SECONDS)) as client:
+        with explained(url_of(environ), *_named(box)), closing(connect(environ, PROBE_SECONDS)) as client:
             what(client)
     except LaunchError as exc:
         return str(exc)
     return ""
-
-
-def _connect(environ: Mapping[str, str], timeout: float) -> DockerClient:
-    _knock(environ, timeout)
-    return DockerClient.from_env(environment=dict(environ), timeout=timeout, max_pool_size=THREADS + LONG)
-
-
-def _knock(environ: Mapping[str, str], timeout: float) -> None:
-    """Raises OSError where nobody answers."""
-    path = _url(environ).removeprefix("unix://")
-    if path.startswith("/"):  # the SDK leaves a socket open that nobody answers
-        with socket.socket(socket.AF_UNIX) as tried:
-            tried.settimeout(timeout)
-            tried.connect(path)
-
-
-def _url(environ: Mapping[str, str]) -> str:
-    return environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
 def described(box: Box) -> dict[str, Any]:
@@ -366,24 +346,20 @@ def _quoted(text: str) -> str:
     return shlex.quote(text).replace("\n", "'\"$N\"'")
 
 
-def _attached(client: DockerClient, id: str, box: Box) -> socket.socket:
+def _attached(client: DockerClient, id: str, box: Box) -> Stream:
     """The connection to a container's three streams."""
     wanted = {"stdin": int(not box.own_entry), "stdout": 1, "stderr": 1, "stream": 1}
-    return connected(client, f"/containers/{id}/attach", params=wanted)
+    return connected(client, f"/containers/{id}/attach", wanted)
 
 
-def connected(client: DockerClient, path: str, **request: Any) -> socket.socket:
-    """A connection the engine turns into one of streams, as a socket of ours. The SDK's own calls leave theirs open."""
-    api = client.api
-    if api.base_url.startswith("https:"):
-        raise LaunchError(EPROTONOSUPPORT, "Containers cannot be spoken to through TLS: let DOCKER_HOST name a tunnel to it.")
-    url, upgrade = f"{api.base_url}/v{api.api_version}{path}", {"Connection": "Upgrade", "Upgrade": "tcp"}
-    response = api.post(url, headers=upgrade, stream=True, **request)
+def _waited(container: Any) -> bool:
+    """Whether it has ended; asked anew now and then, since an engine out of reach does not say that it is."""
     try:
-        response.raise_for_status()
-        return socket.socket(fileno=os.dup(response.raw.fileno()))
-    finally:
-        response.close()
+        container.wait(timeout=WAIT_SECONDS)
+    except (requests.Timeout, requests.ConnectionError):
+        container.reload()
+        return container.status in ("exited", "dead")
+    return True
 
 
 def _killed(client: DockerClient, id: str) -> None:
@@ -401,32 +377,3 @@ def _remove(client: DockerClient, id: str) -> None:
         except APIError as exc:
             if exc.status_code != 409:  # being removed already
                 raise
-
-
-@contextmanager
-def _explained(url: str, box: Box | None) -> Iterator[None]:
-    """Errors of the SDK as ours, which say what to do."""
-    try:
-        yield
-    except ImageNotFound as exc:
-        image, setting = (box.image, box.named_by) if box else ("", "")
-        mend = f"Build it (make images), pull it, or choose another: {setting}."
-        raise LaunchError(ENOENT, f"The image {image!r} is not on the container engine at {url}. {mend}", "command") from exc
-    except APIError as exc:
-        raise _refused(url, str(exc.explanation or exc)) from exc
-    except (DockerException, requests.RequestException, OSError) as exc:
-        mend = "Start it, or set DOCKER_HOST where the gateway runs; then send the message again."
-        raise EngineGone(ECONNREFUSED, f"The container engine at {url} does not answer: {exc}. {mend}") from exc
-
-
-def _refused(url: str, why: str) -> LaunchError:
-    if any(sign in why for sign in _OTHER_DISK):
-        mend = "The gateway's data directory must be there under the same path, on a shared disk if it is another machine."
-        return LaunchError(
-            EINVAL, f"The container engine at {url} does not see the session's directories: {why}. {mend}", "cwd"
-        )
-    if "no space left on device" in why:
-        return LaunchError(
-            ENOSPC, f"The container engine at {url} has no disk left: {why}. Free some there (docker system df)."
-        )
-    return LaunchError(EINVAL, f"The container engine at {url} refused: {why}")

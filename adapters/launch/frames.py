@@ -17,6 +17,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from adapters.launch.lines import READ, Last, Line, Ready, Splitter
+from adapters.launch.seal import Seal
 
 _HEADER = 8  # bytes: the stream, three zeros, the length of what follows
 _STDOUT = 1
@@ -46,9 +47,13 @@ class Frames:
 
 
 class Attached:
-    """Takes the socket over. One reader and any number of writers; a cancelled `batch` loses nothing."""
+    """Takes the socket over. One reader and any number of writers; a cancelled `batch` loses nothing.
 
-    def __init__(self, connection: socket.socket) -> None:
+    `early` was read from it already; with a `seal` it is encrypted.
+    """
+
+    def __init__(self, connection: socket.socket, early: bytes = b"", seal: Seal | None = None) -> None:
+        self._early, self._seal = early, seal
         connection.setblocking(False)
         self._in = Ready(os.dup(connection.fileno()), writing=True)
         self._out = Ready(connection.detach())
@@ -90,17 +95,22 @@ class Attached:
     async def write(self, data: bytes) -> None:
         """All of `data`. Returns early where nobody reads any more: the exit tells the rest."""
         async with self._writing:
-            view = memoryview(data)
-            while view and not self._in.closed:
-                try:
-                    view = view[os.write(self._in.fd, view) :]
-                except BlockingIOError:
-                    await self._in.wait()
-                except OSError:
-                    self._in.close()
+            await self._send(self._seal.sealed(data) if self._seal else data)
+
+    async def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view and not self._in.closed:
+            try:
+                view = view[os.write(self._in.fd, view) :]
+            except BlockingIOError:
+                await self._in.wait()
+            except OSError:
+                self._in.close()
 
     async def half_close(self) -> None:
         async with self._writing:
+            if self._seal:
+                await self._send(self._seal.farewell())
             self.cut()
 
     def cut(self) -> None:
@@ -117,6 +127,19 @@ class Attached:
 
     def _read(self) -> bytes | None:
         """What can be read now, None if nothing, b"" at the end."""
+        if self._early:
+            early, self._early = self._early, b""
+            return early
+        if self._seal is None:
+            return self._received()
+        if self._seal.over:
+            return b""
+        received = self._received()
+        if not received:
+            return received
+        return self._seal.opened(received) or (b"" if self._seal.over else None)
+
+    def _received(self) -> bytes | None:
         try:
             return os.read(self._out.fd, READ)
         except BlockingIOError:

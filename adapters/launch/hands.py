@@ -33,11 +33,13 @@ import requests
 from docker.client import DockerClient
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from adapters.launch.container import Box, Engine, EngineGone, connected, described
+from adapters.launch.container import Box, Engine, described
 from adapters.launch.frames import Attached
 from adapters.launch.process import LaunchError
+from adapters.launch.reaching import EngineGone
 from adapters.launch.reading import Ends, Ran, Reading
 from adapters.launch.strays import end_strays
+from adapters.launch.streams import Stream, connected
 
 HANDS, SESSION, MADE = "switchboard.hands", "switchboard.session", "switchboard.made"
 MARK = "SWITCHBOARD_CALL"  # in the environment of whatever a command starts
@@ -184,7 +186,7 @@ class Room:
             except EngineGone:
                 return None
             if connection is not None:
-                return Attached(connection)
+                return Attached(*connection)
             self._id = ""
         raise LaunchError(EIO, f"The container {self._quarters.name} does not stay up long enough to run a command.")
 
@@ -218,7 +220,7 @@ async def end(engine: Engine, container: str, mark: str, group: str = "") -> Non
     made = await engine.call(lambda client: _made(client, container, request, stdin=False))
     found = None if made is None else await engine.call(partial(_begun, made=made))
     if found is not None:
-        killing = Attached(found)
+        killing = Attached(*found)
         try:
             while await killing.chunk():
                 pass
@@ -243,9 +245,11 @@ def _made(client: DockerClient, container: str, request: Mapping[str, Any], stdi
     return None if made is None else str(made["Id"])
 
 
-def _begun(client: DockerClient, made: str) -> Any:
+def _begun(client: DockerClient, made: str) -> Stream | None:
     """The streams of a command that has begun; None where its container does not run any more."""
-    return _unless_asleep(lambda: connected(client, f"/exec/{made}/start", json={"Detach": False, "Tty": False}))
+    request = {"Detach": False, "Tty": False}
+    found: Stream | None = _unless_asleep(lambda: connected(client, f"/exec/{made}/start", body=request))
+    return found
 
 
 def _unless_asleep(do: Callable[[], Any]) -> Any:

@@ -52,8 +52,12 @@ def wrapped(
     sees: Iterable[str] = (),
     binds: Iterable[Bind] = (),
     egress: str | None = None,
+    cwd: str = "",
 ) -> list[str]:
-    """The command line that runs `argv` inside. `sees`: further paths it may read. Raises LaunchError."""
+    """The command line that runs `argv` inside, in `work` or in `cwd` below. `sees`: further paths it may read.
+
+    Raises LaunchError.
+    """
     program = shutil.which(argv[0], path=path)
     if program is None:
         raise LaunchError(ENOENT, f"The command {argv[0]!r} was not found.", "command")
@@ -66,7 +70,7 @@ def wrapped(
         words += ["--bind", own, own]
     for bind in binds:
         words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
-    return [*words, *relayed.words, "--chdir", work, "--", *relayed.argv, program, *argv[1:]]
+    return [*words, *relayed.words, "--chdir", cwd or work, "--", *relayed.argv, program, *argv[1:]]
 
 
 class _Relayed(NamedTuple):

@@ -67,6 +67,7 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--hook", multiple=True, metavar="NAME=CMD", help=f"A command around the runtime. Names: {HOOKS}."),
         click.option("--hook-seconds", multiple=True, metavar="NAME=N", help="How long that hook may take; 300 unless given."),
+        click.option("--work-dir", metavar="PATH", help="A folder of the workspace in which it starts."),
         click.option("--mount", multiple=True, metavar="SOURCE:TARGET[:rw]", help="A directory of the machine it sees."),
         click.option(
             "--volume", multiple=True, metavar="NAME:TARGET", help="A directory kept for it, which its sessions share."

@@ -18,7 +18,7 @@ import anyio
 
 from adapters.launch.reading import Ends, Ran
 from gateway.errors import InvalidParams
-from gateway.hands.paths import leads_out, pattern_of, within
+from gateway.hands.paths import leads_out, pattern_of, seen, within
 from gateway.hands.tools import MAX_FILE, Bash, Edit, Glob, Grep, Input, Ls, Read, Result, Write, content_of, wrong
 
 ENDS = Ends(128 * 1024, 128 * 1024)  # of a command's output
@@ -95,7 +95,7 @@ if [ -d "$at" ]; then cd -- "$at" && grep -rnE $more $4 -e "$3" . 2> /dev/null
 else grep -HnE $more $4 -e "$3" "./$1" 2> /dev/null; fi | head -c "$2"
 """
 )
-_SHELL = 'command -v bash > /dev/null && exec bash -c "$1" < /dev/null; exec sh -c "$1" < /dev/null'
+_SHELL = 'cd -- "$2" || exit 126; command -v bash > /dev/null && exec bash -c "$1" < /dev/null; exec sh -c "$1" < /dev/null'
 _ENDED = {
     "timeout": "ended after {} ms, with all it had started",
     "flood": "ended, because it did nothing but print",
@@ -126,27 +126,32 @@ class CutOff(Failed):
     """Nobody knows whether it has."""
 
 
-async def act(run: Run, input: Input, writing: anyio.Lock) -> Result:
-    """Do what a tool is asked. `writing`: held while a file is changed. Raises LaunchError."""
+async def act(run: Run, input: Input, writing: anyio.Lock, start: str = "") -> Result:
+    """Do what a tool is asked, from the folder `start` of the workspace. `writing`: held while a file is changed.
+
+    Raises LaunchError.
+    """
     try:
         match input:
             case Bash():
-                return await _bash(run, input)
+                return await _bash(run, input, start)
             case Read():
-                return await _read(run, input)
+                return await _read(run, within(input.path, start), input)
             case Write():
-                content = content_of(input)
+                content, path = content_of(input), within(input.path, start)
                 async with writing:
-                    return await _write(run, within(input.path), content)
+                    await _write(run, path, content)
+                return Result(f"{len(content)} bytes written to {seen(path, start)}.")
             case Edit():
                 async with writing:
-                    return await _edit(run, input)
+                    return await _edit(run, within(input.path, start), input, start)
             case Ls():
-                return _listed((await _told(run, _LIST, within(input.path), LISTING)).decode("utf-8", "replace").splitlines())
+                listed = await _told(run, _LIST, within(input.path, start), LISTING)
+                return _listed(listed.decode("utf-8", "replace").splitlines())
             case Glob():
-                return await _glob(run, input)
+                return await _glob(run, within(input.path, start), input, start)
             case Grep():
-                return await _grep(run, input)
+                return await _grep(run, within(input.path, start), input, start)
     except CutOff as exc:
         return Result(str(exc), is_error=True, interrupted=True)
     except (Failed, InvalidParams) as exc:
@@ -154,8 +159,8 @@ async def act(run: Run, input: Input, writing: anyio.Lock) -> Result:
     raise AssertionError(input)
 
 
-async def _bash(run: Run, input: Bash) -> Result:
-    argv = ("/bin/sh", "-c", _SHELL, "sh", input.command)
+async def _bash(run: Run, input: Bash, start: str) -> Result:
+    argv = ("/bin/sh", "-c", _SHELL, "sh", input.command, start or ".")
     ran = await run(Command(argv, input.timeout_ms / 1000, ENDS))
     output = _text(ran)
     if ran.cause:
@@ -176,8 +181,7 @@ def _text(ran: Ran) -> str:
 # -- files
 
 
-async def _read(run: Run, input: Read) -> Result:
-    path = within(input.path)
+async def _read(run: Run, path: str, input: Read) -> Result:
     if input.encoding == "base64":
         most = min(input.limit or MAX_FILE, MAX_FILE)
         how = ("bytes", (input.offset or 0) + 1, 0, most + 1)
@@ -195,13 +199,11 @@ async def _read(run: Run, input: Read) -> Result:
     return Result(text, truncated=truncated)
 
 
-async def _write(run: Run, path: str, content: bytes) -> Result:
+async def _write(run: Run, path: str, content: bytes) -> None:
     await _told(run, _WRITE, path, len(content), content=content)
-    return Result(f"{len(content)} bytes written to {path}.")
 
 
-async def _edit(run: Run, input: Edit) -> Result:
-    path = within(input.path)
+async def _edit(run: Run, path: str, input: Edit, start: str) -> Result:
     content = await _told(run, _READ, path, "all", 1, 0, MAX_FILE + 1)
     if len(content) > MAX_FILE:
         raise Failed(f"{path!r} has more than {MAX_FILE} bytes, which is too much to edit. Change it by a command.")
@@ -215,22 +217,21 @@ async def _edit(run: Run, input: Edit) -> Result:
     if len(content) > MAX_FILE:
         raise Failed(f"{path!r} would have more than {MAX_FILE} bytes. Nothing was changed.")
     await _write(run, path, content)
-    return Result(f"{len(input.edits)} texts replaced in {path}.")
+    return Result(f"{len(input.edits)} texts replaced in {seen(path, start)}.")
 
 
 # -- searching
 
 
-async def _glob(run: Run, input: Glob) -> Result:
-    pattern, path = pattern_of(input.pattern), within(input.path)
+async def _glob(run: Run, path: str, input: Glob, start: str) -> Result:
+    pattern = pattern_of(input.pattern)
     listed = await _told(run, _FILES, path, LISTING)
     names = [name.decode("utf-8", "replace").removeprefix("./") for name in listed.split(b"\0")[:-1]]
-    found = sorted(posixpath.normpath(f"{path}/{name}") for name in names if pattern.match(name))
+    found = sorted(seen(f"{path}/{name}", start) for name in names if pattern.match(name))
     return _listed(found, complete=len(listed) < LISTING)
 
 
-async def _grep(run: Run, input: Grep) -> Result:
-    path = within(input.path)
+async def _grep(run: Run, path: str, input: Grep, start: str) -> Result:
     flag = "-i" if input.ignore_case else ""
     found = await _told(run, _GREP, path, LISTING, input.pattern, flag)
     wanted = pattern_of(input.glob) if input.glob else None
@@ -241,8 +242,8 @@ async def _grep(run: Run, input: Grep) -> Result:
             continue
         name, number, text = parts.groups()
         if wanted is None or wanted.match(name if "/" in (input.glob or "") else posixpath.basename(name)):
-            whole = name if name == path else posixpath.normpath(f"{path}/{name}")
-            lines.append(f"{whole}:{number}:{text[:MAX_LINE]}")
+            whole = name if name == path else f"{path}/{name}"
+            lines.append(f"{seen(whole, start)}:{number}:{text[:MAX_LINE]}")
     return _listed(lines, complete=len(found) < LISTING)
 
 

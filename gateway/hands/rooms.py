@@ -31,6 +31,7 @@ from gateway.hands.tools import ROOT
 from gateway.log.models import Session, Turn
 from gateway.settings import Settings
 from gateway.turns import ground
+from gateway.turns.folders import start
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
 from gateway.turns.spec import AgentSpec
@@ -76,8 +77,9 @@ class Rooms:
         folders = {place.work: ROOT, place.work.parent / "hands": HOME}  # the journal is the runtime's
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if os.geteuid() == 0:
-                given_to(folder, *map(int, user.split(":")))
+        start(place.work, spec.work_dir)
+        for folder in folders if os.geteuid() == 0 else ():
+            given_to(folder, *map(int, user.split(":")))
         own = [Bind(str(folder), inside, True) for folder, inside in folders.items()]
         box = Box(
             image=settings.hands_image or settings.agent_image,

@@ -220,7 +220,7 @@ class Hands:
             used.calls += 1
             try:
                 env = await self._ways.of(mine.brain, used.room)
-                return await acts.act(_runs(used, call, env), call.input, mine.writing)
+                return await acts.act(_runs(used, call, env), call.input, mine.writing, call.spec.work_dir)
             finally:
                 used.calls -= 1
         except (LaunchError, OSError) as exc:

@@ -19,9 +19,10 @@ import structlog
 
 from adapters import events as ev
 from adapters.events import Event
-from adapters.launch.container import INSTALLATION, TURN, WORKER, Container, Engine, EngineGone
+from adapters.launch.container import INSTALLATION, TURN, WORKER, Container, Engine
 from adapters.launch.hands import NOTHING, Awake, Room
 from adapters.launch.process import LaunchError
+from adapters.launch.reaching import EngineGone
 from adapters.launch.sandbox import RELAY_PORT
 from adapters.launch.sidecar import sidecar
 from gateway.egress.gate import PROXIED, Gates, Way

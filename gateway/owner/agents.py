@@ -11,7 +11,7 @@ from adapters.profile import Profile
 from gateway.log.models import Session
 from gateway.owner.context import Owner
 from gateway.turns.ground import ground_of
-from registry import ground, repo, rules
+from registry import ground, repo, rules, workspace
 from registry.makeup import Makeup
 from registry.repo import AgentRecord
 
@@ -39,6 +39,7 @@ def made(owner: Owner, agent_id: str, given: Mapping[str, Any]) -> Makeup:
     rules.check_env(given.get("env") or {})
     makeup = Makeup(facts.name).changed({**_contained(facts), **given}, repo.box(owner.secrets, agent_id))
     rules.check(makeup, facts)
+    workspace.check(makeup)
     ground.check(makeup, ground_of(owner.settings))
     return makeup
 
@@ -53,6 +54,7 @@ def remade(owner: Owner, old: AgentRecord, given: Mapping[str, Any]) -> Makeup:
         left |= _contained(facts, old.makeup)
     makeup = old.makeup.changed({**left, **given}, repo.box(owner.secrets, old.id))
     rules.check(makeup, facts)
+    workspace.check(makeup)
     ground.check(makeup, ground_of(owner.settings))
     return makeup
 

@@ -43,6 +43,7 @@ class Changes(Params):
     egress_mode: str | None = None
     git: Git | None = None
     hooks: dict[str, Hook | None] | None = None
+    work_dir: str | None = None
     mounts: list[Mount] | None = Field(None, max_length=50)
     volumes: list[Volume] | None = Field(None, max_length=50)
     security_opt: list[Line] | None = Field(None, max_length=20)

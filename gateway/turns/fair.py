@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    union_all,
     update,
 )
 
@@ -78,14 +79,14 @@ _NEXT, _NEXT_PLAIN = _next(), _next(_turn.engine == literal_column("false"))
 _RUNNING_OF_AGENT = select(func.count()).where(_turn.agent_id == _KEY, _IS_RUNNING)
 _SET_ASIDE = update(_T).where(_turn.id == _KEY)
 _ASIDE = select(_turn.id, _turn.session_id).where(_IS_QUEUED)
-_OF_SESSION = _ASIDE.where(_turn.session_id == _KEY, _turn.aside.is_not(None)).order_by(_turn.ordinal).limit(1)
-_OF_AGENT = _ASIDE.where(_turn.agent_id == _KEY, _turn.aside == "agent").order_by(_turn.round).limit(ROOM)
+_OF_SESSION = _ASIDE.where(_turn.session_id == bindparam("session"), _turn.aside.is_not(None)).order_by(_turn.ordinal).limit(1)
+_OF_AGENT = _ASIDE.where(_turn.agent_id == bindparam("agent"), _turn.aside == "agent").order_by(_turn.round).limit(ROOM)
+_MAY_BEGIN = union_all(*(select(some.subquery()) for some in (_OF_SESSION, _OF_AGENT)))
 _SESSIONS = (
     select(_session.id)
     .where(_session.agent_id == bindparam("agent"), _session.principal == bindparam("caller"), _session.status != "archived")
     .limit(bindparam("most"))
 )
-_SOME_ASIDE = select(exists().where(_IS_QUEUED, _turn.aside.is_not(None)))
 _BACK = _SET_ASIDE.values(aside=None)
 _UNSETTLED = select(_turn.id).where(_IS_ENDED, _turn.settled == literal_column("false")).limit(1)
 _SETTLE = (
@@ -147,11 +148,7 @@ def _hindrance(conn: Connection, turn: Any) -> str | None:
 
 def _settle(conn: Connection) -> None:
     """Look again at what ended turns may have made room for."""
-    settled = conn.execute(_SETTLE).all()
-    if not settled or not conn.execute(_SOME_ASIDE).scalar():
-        return
-    for ended in settled:
-        waiting = [*conn.execute(_OF_SESSION, {"key": ended.session_id}), *conn.execute(_OF_AGENT, {"key": ended.agent_id})]
-        for turn in waiting:
+    for ended in conn.execute(_SETTLE).all():
+        for turn in conn.execute(_MAY_BEGIN, {"session": ended.session_id, "agent": ended.agent_id}).all():
             locked(conn, turn.session_id)
             conn.execute(_BACK, {"key": turn.id})

@@ -11,10 +11,12 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import ENOTDIR, EPERM
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from adapters.launch.process import LaunchError
 from gateway.files.names import numbered
 
 MAX_DEPTH = 8
@@ -38,6 +40,17 @@ def made(work: Path, name: str) -> Iterator[int]:
             handle = os.open(name, _FOLDER, dir_fd=parent)
         with _opened(handle):
             yield handle
+
+
+def start(work: Path, inside: str) -> None:
+    """The folder `inside` of a working directory, made where it is missing. Raises LaunchError where it is none of it."""
+    real = Path(os.path.realpath(work / inside))
+    if not real.is_relative_to(os.path.realpath(work)):
+        raise LaunchError(EPERM, f"The agent's work_dir {inside!r} leads out of its workspace by a symbolic link.", "cwd")
+    try:
+        real.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise LaunchError(ENOTDIR, f"The agent's work_dir {inside!r} is no folder of its workspace.", "cwd") from exc
 
 
 def create(folder: int, name: str) -> tuple[str, BinaryIO]:

@@ -107,7 +107,7 @@ class Held:
 
     async def _moved(self, runner: Runner) -> bool:
         """Whether the turn, whose attempt is over, goes to another worker: it needs an engine, which answers there only."""
-        while runner.needs_engine and not runner.asked_to_stop:
+        while runner.spec.needs_engine and not runner.asked_to_stop:
             where = await self.means.maker.starter.engines.where()
             if where == "elsewhere":
                 return await self._move(runner)

@@ -7,6 +7,7 @@ Nothing there is overwritten: a name that is taken gets a number. What was place
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,12 +27,17 @@ MAX_DATA = 32 * 1024  # characters of a data part that stand in the prompt
 Json = dict[str, Any]
 
 
-async def placed(store: Store, place: Place, asked: Asked) -> Asked:
-    """What is asked, its files put into the inbox. Raises Unavailable."""
+async def placed(store: Store, place: Place, asked: Asked, start: str = "") -> Asked:
+    """What is asked, its files put into the inbox, told as they are found from the folder `start`. Raises Unavailable."""
     if not any(map(_is_file, asked.parts)):
         return asked
     parts = await anyio.to_thread.run_sync(_all_placed, store, place, asked.parts)
+    parts = tuple(_from(start, part) for part in parts)
     return replace(asked, parts=parts, prompt=prompt_of([{"parts": parts}]))
+
+
+def _from(start: str, part: Json) -> Json:
+    return {**part, "path": posixpath.relpath(part["path"], start)} if start and "path" in part else part
 
 
 def _is_file(part: Json) -> bool:

@@ -52,7 +52,7 @@ def turn_of(spec: AgentSpec, profile: Profile, place: Place, asked: Asked, nativ
     structured = profile.mode(spec.mode).capabilities.structured
     return Turn(
         prompt=asked.prompt if structured else asked.whole_prompt,
-        workspace=str(place.work),
+        workspace=str(place.work / spec.work_dir),
         model=model_of(spec, profile)[1],
         native_session=session,
         new_session=None if session else str(uuid.uuid4()),

@@ -53,14 +53,14 @@ class Maker:
             raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
         replays = profile.mode(spec.mode).capabilities.replays
         begun = await self.memory.begin(turn, asked, spec, reads=replays)
-        begun = replace(begun, asked=await self._placed(begun.asked))
+        begun = replace(begun, asked=await self._placed(begun.asked, spec))
         log, starter, settings, store, gates = self.log, self.starter, self.settings, self.store, self.gates
         return Runner(begun, spec, profile, log, starter, settings, store, gates, self.memory, self.may_start)
 
-    async def text_of(self, running: Claimed, waiting: str) -> str:
+    async def text_of(self, running: Claimed, spec: AgentSpec, waiting: str) -> str:
         """What a running turn is given of one that waits to join it. Raises Unavailable."""
         asked = await self.log.database.read(lambda conn: asked_of(conn, running, waiting))
-        return (await self._placed(asked)).whole_prompt
+        return (await self._placed(asked, spec)).whole_prompt
 
     async def goes_on(self, turn: Claimed) -> bool:
         """Whether a turn whose process is gone is to have another attempt."""
@@ -83,6 +83,7 @@ class Maker:
         spec = self.load_agent(conn, turn.agent_id, turn.agent_version)
         return spec, profile_of(conn, self.profiles, spec.runtime, turn.runtime_version)
 
-    async def _placed(self, asked: Asked) -> Asked:
+    async def _placed(self, asked: Asked, spec: AgentSpec) -> Asked:
         """What is asked, its files put where the runtime finds them."""
-        return await inbox.placed(self.store, Place.of(self.settings.sessions_dir, asked.context_id), asked)
+        place = Place.of(self.settings.sessions_dir, asked.context_id)
+        return await inbox.placed(self.store, place, asked, spec.work_dir)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TypeVar
 
 import anyio
 import structlog
@@ -22,18 +21,16 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from adapters import events as ev
 from adapters.dialogue import Cause, Dialogue, Exit, Failure, Unsupported
 from adapters.events import Event
-from adapters.launch.container import EngineGone
 from adapters.launch.process import Exited, LaunchError, Process
-from adapters.profile import Launch, Profile
+from adapters.profile import Profile
 from gateway.clock import new_id
 from gateway.egress.gate import Gate, Gates, Way
 from gateway.egress.policy import EVERYTHING
-from gateway.errors import Fenced
 from gateway.files.store import Store
 from gateway.log.store import Log
-from gateway.runtime_api.brain import Work, deadline_in
 from gateway.settings import Settings
 from gateway.turns import disk, resume
+from gateway.turns.beginning import Beginning
 from gateway.turns.hooks import Hooks, SetupFailed
 from gateway.turns.launching import Place, launch_of, model_of, turn_of, variables
 from gateway.turns.limits import Meter, Over
@@ -47,9 +44,7 @@ from gateway.turns.spec import AgentSpec
 from gateway.turns.stamp import Stamp
 from gateway.turns.starter import Started, Starter
 from gateway.turns.warm import Resting, let_go
-
-ENGINE_PAUSE = 0.5  # seconds
-T = TypeVar("T")
+from gateway.turns.watchdog import Watchdog
 
 log_ = structlog.get_logger("switchboard.turn")
 
@@ -72,7 +67,7 @@ class Runner:
     ) -> None:
         turn, asked = begun.turn, begun.asked
         self.turn, self.asked, self.spec, self.profile, self.notices = turn, asked, spec, profile, begun.notices
-        self.journal, self._may_start = begun.journal, may_start
+        self.journal = begun.journal
         self.starter, self.settings, self.gates, self.memory = starter, settings, gates, memory
         self.mode = profile.mode(spec.mode)
         self.dialogue: Dialogue = self.mode.dialogue(lambda: new_id("call"))
@@ -80,13 +75,11 @@ class Runner:
         self.native = Native(turn.native, spec.runtime)
         self.told = turn_of(spec, profile, self.place, asked, self.native.mine)
         self.has_begun = False
-        self.gate: Gate | None = None  # where the agent's way out is watched
         self.process: Started | None = None
         self._two_way = False
         self._stays: Process | None = None  # that process, once it is clear that it is kept
         self.cause: Cause = "exited"
         self._died = False  # without a result
-        self._moves = False  # to another worker, since no engine answers here
         self.why = ""  # what the owner should know of the cause
         self._meter = Meter(spec.limits, turn.spent, turn.used)
         self._pending = Pending[Event | Receipt]()
@@ -96,11 +89,15 @@ class Runner:
         self._messages: deque[tuple[str, str]] = deque()  # (id, text) of those the runtime could not be given yet
         self._conversation = anyio.CancelScope()
         self._asked_to_stop = anyio.Event()
-        self._output_at = time.monotonic()
+        self._watchdog = Watchdog(spec.limits, settings, turn.used.seconds)
         self._stamp = Stamp(self.place, self.native)
         self._outbox = Outbox(turn.id, self.place, store, settings)
         self._record = Record(log, turn, self.native, self._outbox, settings.lease_seconds)
-        self._hooks = Hooks(spec, self.place, self._pending.add, self._spawn, settings.stop_seconds)
+        tell, stop = self._pending.add, self._asked_to_stop
+        self._beginning = Beginning(
+            turn, spec, profile, self.place, starter, settings, tell, may_start, self._has_another, stop
+        )
+        self._hooks = Hooks(spec, self.place, tell, self._beginning.spawn, settings.stop_seconds)
         self._preparing = anyio.CancelScope()
 
     async def run(self) -> bool:
@@ -124,17 +121,18 @@ class Runner:
     def _may_go_on(self, last: list[Event]) -> bool:
         error = last[-1].body["error"]
         crashed = self._died and error is not None and error["category"] == "runtime_crash"
-        return (crashed or (self._moves and self.cause == "exited")) and self._has_another()
+        return (crashed or (self._beginning.moves and self.cause == "exited")) and self._has_another()
 
     def _has_another(self) -> bool:
         """Whether another attempt of the turn is allowed."""
         following = replace(self.turn, attempt=self.turn.attempt + 1)
-        most = int(self._limit("turn_attempts", self.settings.turn_attempts))
+        most = int(self.spec.limits.get("turn_attempts") or self.settings.turn_attempts)
         return resume.may_go_on(following, self.mode, most)
 
     @property
-    def needs_engine(self) -> bool:
-        return self.spec.placement == "docker"
+    def gate(self) -> Gate | None:
+        """Where the agent's way out is watched."""
+        return self._beginning.gate
 
     @property
     def asked_to_stop(self) -> bool:
@@ -216,7 +214,7 @@ class Runner:
         env, provider = variables(self.spec, self.profile), model_of(self.spec, self.profile)[0]
         named = {"agent": self.spec.name, "session": self.turn.session_id, "turn": self.turn.id}
         way = Way(policy, self.profile, provider, env, self.place.home.parent)
-        async with self.gates.opened(way, self._pending.add, **named) as self.gate:
+        async with self.gates.opened(way, self._pending.add, **named) as self._beginning.gate:
             yield
 
     # -- the attempt
@@ -253,17 +251,14 @@ class Runner:
             launch = launch_of(self.spec, self.profile, self.mode, self.place, self.told, env)
             self._hooks.env = env
             with self._preparing:
-                if launch.image:
-                    await self._patiently(lambda: self.starter.fetch(launch.image, self._awaits))
-                if self._hooks.has_setup:
-                    await self._patiently(self._hooks.prepare)
+                await self._beginning.prepare(launch, self._hooks.prepare if self._hooks.has_setup else None)
             self._two_way = launch.keep_stdin
             kept = await self.starter.warm.take(self.turn.session_id, self.journal)
             if kept is not None:
                 self.process, self.dialogue = kept.process, kept.dialogue
                 self._pending.add([ev.notice("warm", "The process of the turn before was kept and goes on.")])
             elif self.cause == "exited":
-                self.process = await self._patiently(lambda: self._start(launch))
+                self.process = await self._beginning.start(launch, self._watchdog.seconds)
         except (LaunchError, OSError, SetupFailed) as exc:
             return self._not_started(exc) if self.cause == "exited" else await self._stopped([])
         last: list[Event] = []
@@ -279,43 +274,6 @@ class Runner:
         if last and self.cause == "exited":
             return last
         return await self._stopped(last)
-
-    async def _spawn(self, part: str, launch: Launch) -> Started:
-        socket = self.gate.socket if self.gate else None
-        return await self.starter.spawn(launch, self.place, self.spec, self.turn.id, socket, part)
-
-    async def _patiently(self, start: Callable[[], Awaitable[T]]) -> T:
-        """Where the container engine does not answer, such as one that is restarted, wait for it.
-
-        Unless that of another worker does, which then goes on with the turn.
-        """
-        give_up, left, told = time.monotonic() + self.settings.engine_seconds, self.turn.attempt > 1, False
-        while True:
-            try:
-                if left and self.needs_engine:
-                    await self.starter.clear(self.turn.id)
-                return await start()
-            except EngineGone as exc:
-                if not told:
-                    self._pending.add([ev.notice("engine_awaited", str(exc))])
-                left = told = True
-                self._moves = self._has_another() and await self.starter.engines.where() == "elsewhere"
-                if self._moves or time.monotonic() > give_up or self._asked_to_stop.is_set():
-                    raise
-            await self.rest(ENGINE_PAUSE)
-
-    def _awaits(self, image: str) -> None:
-        self._pending.add([ev.notice("image_awaited", f"The container engine gets {image} from its registry.")])
-
-    async def _start(self, launch: Launch) -> Started:
-        if not self._may_start():
-            raise Fenced(f"Turn {self.turn.id} may be another worker's by now.")
-        socket = self.gate.socket if self.gate else None
-        if not launch.image:
-            return await self._spawn("", launch)
-        deadline = deadline_in(self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds)
-        work = Work(self.turn, self.spec, self.place, deadline, provider=model_of(self.spec, self.profile)[0])
-        return await self.starter.think(launch, work, self.profile, socket)
 
     async def _stopped(self, last: list[Event]) -> list[Event]:
         """The turn's last events once its process is gone, for a turn that did not end by itself."""
@@ -346,7 +304,7 @@ class Runner:
             self._stdin.close()
         self._give()
         while lines := await process.lines():
-            self._output_at = time.monotonic()
+            self._watchdog.heard()
             events: list[Event] = []
             for line in lines:
                 step = self.dialogue.feed(line.data)
@@ -392,46 +350,21 @@ class Runner:
             category = "runtime_missing" if exc.errno == errno.ENOENT else "startup_crash"
         return self.dialogue.end("failed", Failure(category, str(exc)))
 
-    # -- the watchdog
+    # -- limits
 
     async def _watch(self) -> None:
         """Stop a turn that takes too long, or is silent for too long."""
-        cause = await self._watch_time()
-        if self.cause == "exited":
-            self.cause, self.why = cause, self._silence() if cause == "stalled" else ""
-        self._conversation.cancel()
+        self._cut(*await self._watchdog.watch(self.dialogue))
 
     async def _watch_disk(self) -> None:
         """Stop a turn whose session takes too much disk."""
-        most = self.spec.limits.get("disk_mb")
-        if most is None:
-            return
-        why = await disk.outgrown(self.place, most)
+        if most := self.spec.limits.get("disk_mb"):
+            self._cut("budget_exceeded", await disk.outgrown(self.place, most))
+
+    def _cut(self, cause: Cause, why: str) -> None:
         if self.cause == "exited":
-            self.cause, self.why = "budget_exceeded", why
+            self.cause, self.why = cause, why
         self._conversation.cancel()
-
-    async def _watch_time(self) -> Cause:
-        limit = time.monotonic() + self._limit("turn_seconds", self.settings.turn_seconds) - self.turn.used.seconds
-        silence = self._limit("stall_seconds", self.settings.stall_seconds)
-        while True:
-            now = time.monotonic()
-            if now >= limit:
-                return "deadline_exceeded"
-            if now >= self._output_at + silence:
-                return "stalled"
-            await anyio.sleep(min(limit, self._output_at + silence) - now)
-
-    def _silence(self) -> str:
-        """What a runtime that says nothing seems to do."""
-        said = f"no output for too long ({time.monotonic() - self._output_at:.3g} s)"
-        if self.dialogue.asked:
-            return f"{said}: it waits for a permission or an answer ({self.dialogue.asked})"
-        tools = ", ".join(self.dialogue.open_tools)
-        return f"{said} while a tool runs ({tools})" if tools else said
-
-    def _limit(self, name: str, default: float) -> float:
-        return float(self.spec.limits.get(name) or default)
 
     # -- the log
 

@@ -32,9 +32,15 @@ class AgentSpec:
     egress: Policy | None = None  # None: everything
     git: Mapping[str, Any] | None = None  # as its owner gave it: registry.shapes.Git
     hooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> {command, seconds}
+    work_dir: str = ""  # below the workspace: where the runtime starts
     mounts: tuple[Mapping[str, Any], ...] = ()  # and the next two: as registry.ground has them
     volumes: tuple[Mapping[str, Any], ...] = ()
     security_opt: tuple[str, ...] = ()
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether it runs in containers."""
+        return self.placement == "docker"
 
 
 AgentLoader = Callable[[Connection, str, int], AgentSpec]

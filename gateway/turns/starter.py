@@ -32,7 +32,7 @@ from gateway.runtime_api.brain import Brain, Work
 from gateway.runtime_api.container import API_PORT, box_of, parted
 from gateway.runtime_api.server import RuntimeApi
 from gateway.settings import Settings
-from gateway.turns import ground, orders
+from gateway.turns import folders, ground, orders
 from gateway.turns.engines import Engines
 from gateway.turns.launching import Place
 from gateway.turns.spec import AgentSpec
@@ -74,21 +74,25 @@ class Starter:
     ) -> Started:
         """Write the runtime's files and start it; `egress` is its only way out. Raises LaunchError, OSError.
 
-        `part` names what is no runtime, and ends apart from it.
+        `part` names what is no runtime, ends apart from it, and works in the workspace itself.
         """
+        if part:
+            spec = replace(spec, work_dir="")
         if spec.placement == "docker":
             return await self._contained(launch, place, spec, turn, egress)
         env = child_env(str(place.home), launch.env)
 
+        cwd = str(place.work / spec.work_dir)
+
         def prepare() -> list[str]:
-            _furnish(place, launch)
+            _furnish(place, launch, spec.work_dir)
             if spec.placement != "sandboxed":
                 return list(launch.argv)
             given = ground.binds(spec, self._settings, lambda folder: None)
-            return _sandboxed(launch, place, env["PATH"], given, egress)
+            return _sandboxed(launch, place, env["PATH"], given, egress, cwd)
 
         argv = await anyio.to_thread.run_sync(prepare)
-        return await self.warden.spawn(argv, env=env, cwd=str(place.work), tag=f"{turn}.{part}" if part else turn)
+        return await self.warden.spawn(argv, env=env, cwd=cwd, tag=f"{turn}.{part}" if part else turn)
 
     async def think(self, launch: Launch, work: Work, profile: Profile, egress: Path | None) -> Brain:
         """Start an image that speaks to the runtime API. Raises LaunchError, OSError."""
@@ -114,7 +118,7 @@ class Starter:
         user = user_inside()
 
         def prepare() -> list[Bind]:
-            _prepared(place, launch, user)
+            _prepared(place, launch, user, spec.work_dir)
             return ground.binds(spec, self._settings, partial(given_inside, user=user))
 
         binds = await anyio.to_thread.run_sync(prepare)
@@ -124,7 +128,7 @@ class Starter:
             image=self._settings.agent_image,
             argv=launch.argv,
             env=env,
-            cwd=str(place.work),
+            cwd=str(place.work / spec.work_dir),
             mounts=(str(place.home), str(place.work)),
             labels=self._labels(turn),
             user=user,
@@ -188,8 +192,9 @@ async def _acts_nothing(turn_id: str) -> None:
     """Nobody acts for it."""
 
 
-def _furnish(place: Place, launch: Launch) -> None:
+def _furnish(place: Place, launch: Launch, start: str = "") -> None:
     place.make()
+    folders.start(place.work, start)
     write_files(str(place.home), launch.files)
 
 
@@ -203,9 +208,9 @@ def user_inside() -> str:
     return f"{USER}:{USER}" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
 
 
-def _prepared(place: Place, launch: Launch, user: str) -> None:
+def _prepared(place: Place, launch: Launch, user: str, start: str = "") -> None:
     """The session's directories, for a container's user."""
-    _furnish(place, launch)
+    _furnish(place, launch, start)
     if os.geteuid() == 0:
         uid, gid = map(int, user.split(":"))
         for folder in (place.home, place.work):
@@ -219,18 +224,18 @@ def given_inside(volume: Path, user: str) -> None:
         given_to(volume, uid, gid)
 
 
-def _sandboxed(launch: Launch, place: Place, path: str, binds: Sequence[Bind], egress: Path | None) -> list[str]:
+def _sandboxed(launch: Launch, place: Place, path: str, binds: Sequence[Bind], egress: Path | None, cwd: str) -> list[str]:
     if reason := sandbox.probe(network=egress is None):
         raise LaunchError(EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
     dirs = {"home": str(place.home), "work": str(place.work)}
     out = str(egress) if egress else None
-    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, binds=binds, egress=out)
+    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, binds=binds, egress=out, cwd=cwd)
 
 
 def given_to(folder: Path, uid: int, gid: int) -> None:
     """All of a directory to a user, links as links. What runs there meanwhile may change it, and leads nowhere else."""
-    for _, folders, files, handle in os.fwalk(folder):
-        for name in [".", *folders, *files]:
+    for _, below, files, handle in os.fwalk(folder):
+        for name in [".", *below, *files]:
             with suppress(FileNotFoundError):
                 if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid != uid:
                     os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)

@@ -196,7 +196,7 @@ class Worker:
     async def _give(self, runner: Runner, waiting: str) -> bool:
         """Give a running turn the message of one that waits to join it; False where its files find no room now."""
         try:
-            runner.steer(waiting, await self.maker.text_of(runner.turn, waiting))
+            runner.steer(waiting, await self.maker.text_of(runner.turn, runner.spec, waiting))
         except Unavailable as exc:
             log_.error("message_not_given", turn=runner.turn.id, waiting=waiting, error=exc.message)
             return False

@@ -374,13 +374,14 @@ def test_env_without_a_value_is_taken_from_here(run: Run, gateway: Fake, monkeyp
 
 def test_mounts_and_volumes_are_lists_of_the_agent(run: Run, gateway: Fake) -> None:
     gateway.owner["agent.create"] = MADE
-    mounts = "--mount /srv/a:/mnt/a --mount /srv/b:/mnt/b:rw --volume cache:/mnt/cache"
+    mounts = "--work-dir a/b --mount /srv/a:/mnt/a --mount /srv/b:/mnt/b:rw --volume cache:/mnt/cache"
     run(*shlex.split(f"agent quick mailer --runtime claude --placement docker {mounts}"))
     asked = gateway.asked[0]["params"]
     assert asked["mounts"] == [
         {"source": "/srv/a", "target": "/mnt/a", "writable": False},
         {"source": "/srv/b", "target": "/mnt/b", "writable": True},
     ]
+    assert asked["work_dir"] == "a/b"
     assert asked["volumes"] == [{"name": "cache", "target": "/mnt/cache"}]
 
 

@@ -1,4 +1,4 @@
-"""A container engine that is killed while a command runs in a sandbox. [HAND-8]"""
+"""A container engine that is killed while a command runs in a sandbox. [HAND-10]"""
 
 from __future__ import annotations
 

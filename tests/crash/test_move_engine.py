@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -31,7 +32,7 @@ def engines() -> Iterator[tuple[OwnEngine, OwnEngine]]:
 
 
 @asynccontextmanager
-async def working(folder: Path, engine: OwnEngine, **settings: float) -> AsyncIterator[Client]:
+async def working(folder: Path, engine: OwnEngine, **settings: Any) -> AsyncIterator[Client]:
     """A gateway whose worker has that engine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", engine.host)

@@ -75,6 +75,15 @@ async def run(engine: Engine, box: Box, script: str, *args: object) -> tuple[str
             await process.aclose()
 
 
+async def test_one_that_works_on_after_its_last_word_is_waited_for(
+    engine: Engine, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is asked for."""
+    monkeypatch.setattr("adapters.launch.container.WAIT_SECONDS", 0.2)
+    printed, exited = await run(engine, box, "echo last; exec >&- 2>&-; sleep 1; exit 5")
+    assert (printed, exited.code) == ("last", 5)
+
+
 def shell(script: str, *args: object) -> Sequence[str]:
     return ["sh", "-c", f"exec 2>&1\n{script}", "sh", *map(str, args)]
 

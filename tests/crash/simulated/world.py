@@ -20,11 +20,14 @@ import anyio
 import anyio.abc
 
 import gateway.clock
+import gateway.turns.beginning
+import gateway.turns.held
 import gateway.turns.launching
 import gateway.turns.record
 import gateway.turns.runner
 import gateway.turns.stamp
 import gateway.turns.watch
+import gateway.turns.watchdog
 import gateway.turns.worker
 from adapters.profile import Profile
 from adapters.runtimes.rehearsal.profile import PROFILE
@@ -321,6 +324,9 @@ class World:
             for target, name, value in (
                 (gateway.turns.worker, "time", monotonic),
                 (gateway.turns.watch, "time", monotonic),
+                (gateway.turns.held, "time", monotonic),
+                (gateway.turns.watchdog, "time", monotonic),
+                (gateway.turns.beginning, "time", monotonic),
                 (gateway.turns.runner, "time", monotonic),
                 (gateway.turns.record, "time", monotonic),
                 (gateway.turns.stamp, "time", monotonic),

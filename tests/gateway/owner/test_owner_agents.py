@@ -37,6 +37,7 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         placement="sandboxed",
         egress=["api.example.com", "*.example.org:8443"],
         egress_mode="audit",
+        work_dir="services/mailer",
         volumes=[{"name": "cache", "target": "/mnt/cache"}],
         public=False,
     )
@@ -67,6 +68,7 @@ async def test_create_answers_the_whole_agent_without_its_secrets(api: Api) -> N
         "egress_mode": "audit",
         "git": None,
         "hooks": {},
+        "work_dir": "services/mailer",
         "mounts": [],
         "volumes": [{"name": "cache", "target": "/mnt/cache"}],
         "security_opt": [],
@@ -249,6 +251,7 @@ async def test_show_says_where_each_value_came_from(api: Api) -> None:
         "egress_mode": {"value": "strict", "source": "default"},
         "git": {"value": None, "source": "default"},
         "hooks": {"value": {}, "source": "default"},
+        "work_dir": {"value": "", "source": "default"},
         "mounts": {"value": [], "source": "default"},
         "volumes": {"value": [], "source": "default"},
         "security_opt": {"value": [], "source": "default"},

@@ -88,6 +88,12 @@ def main() -> int:
                     time.sleep(0.05)
                 os._exit(3)
             post(chunk("slow", call("POST", "sandbox/call", body)[1]["output"]))
+        elif word == "LONG":
+            command = {"command": "echo ran >> ran.txt; sleep 299"}
+            _, answer = call("POST", "sandbox/call", {"call_id": "long", "tool": "bash", "input": command})
+            look = {"command": "cat ran.txt; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'slee[p] 299'"}
+            _, seen = call("POST", "sandbox/call", {"call_id": "look", "tool": "bash", "input": look})
+            post(chunk("long", f"interrupted {answer['interrupted']}, {seen['output']}"))
         elif (word == "STUCK" and turn["attempt"] == 1) or word == "HANG":
             time.sleep(600)
         elif word == "WAIT":

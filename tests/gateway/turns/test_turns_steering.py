@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from gateway.db.engine import Database
 from gateway.errors import Conflict, NotFound
 from gateway.log.store import Log
+from gateway.turns import inbox
 from gateway.turns.engine import Engine
 from gateway.turns.spec import Inbound, Mode
 from tests.gateway.turns.calls import (
@@ -245,3 +247,22 @@ async def test_turns_that_run_in_another_process_are_steered_interrupted_and_can
             assert processes_of({turn["id"] for turn in turns}) == []
     assert call.states == ["SUBMITTED", "WORKING", "CANCELED"]
     assert ends(turns) == ["canceled", "steered", "canceled"]
+
+
+async def test_a_message_whose_files_find_no_room_holds_up_no_other_turn(tmp_path: Path, monkeypatch: Any) -> None:
+    """[STEER-1] It joins its own turn once there is room."""
+
+    def full(*file: object) -> str:
+        raise OSError(ENOSPC, "No space left on device")
+
+    file = {"raw": "dHdv", "filename": "two.txt", "mediaType": "text/plain"}
+    async with speaking(tmp_path, ["take"], DONE) as (client, late):
+        with monkeypatch.context() as patched:
+            patched.setattr(inbox, "_write", full)
+            await client.send("parrot", "", parts=[file], taskId=late.task["id"], configuration=AT_ONCE)
+            async with calling(client, say(chunk("one "), ["take"], DONE), agent="parrot") as other:
+                await other.until(speaks)
+                await client.send("parrot", "two", taskId=other.task["id"])
+        await late.ended.wait()
+    assert (other.states[-1], late.states[-1], other.text) == ("COMPLETED", "COMPLETED", "one two")
+    assert "inbox/two.txt" in late.text
