@@ -6,7 +6,7 @@ import base64
 import os
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,11 +62,12 @@ def nested(folder: Path, *modules: str) -> Path:
 
 
 class _Cgi(BaseHTTPRequestHandler):
-    def __init__(self, root: Path, wanted: str, *more: object) -> None:
-        self._root, self._wanted = root, wanted
+    def __init__(self, root: Path, wanted: str, asked: Callable[[], None], *more: object) -> None:
+        self._root, self._wanted, self._asked = root, wanted, asked
         super().__init__(*more)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
+        self._asked()
         if self._wanted and self.headers.get("authorization") != self._wanted:
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
@@ -107,10 +108,15 @@ class _Cgi(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(root: Path, *, pair: str = "", cert: str = "", key: str = "") -> Iterator[str]:
-    """The origin at which what is below `root` can be fetched; by who knows the pair of user and password."""
+def served(
+    root: Path, *, pair: str = "", cert: str = "", key: str = "", asked: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """The origin at which what is below `root` can be fetched; by who knows the pair of user and password.
+
+    `asked` is called at each request, while whoever made it waits.
+    """
     wanted = f"Basic {base64.b64encode(pair.encode()).decode()}" if pair else ""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Cgi, root, wanted)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Cgi, root, wanted, asked)) as server:
         if cert:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(cert, key)
