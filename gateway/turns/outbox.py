@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import anyio.to_thread
@@ -25,8 +26,9 @@ from gateway.files.names import essence, guessed, is_media_type, numbered, safe_
 from gateway.files.refs import STORED, Kept
 from gateway.files.store import Store, pieces_of, put
 from gateway.settings import Settings
-from gateway.turns import folders
+from gateway.turns import folders, marks
 from gateway.turns.launching import Place
+from gateway.turns.marks import Mark
 from gateway.turns.veil import Veil
 
 OUTBOX = "outbox"
@@ -35,24 +37,23 @@ MAX_TEXT = 32 * 1024  # bytes of a text that stands in its event
 MAX_TOLD = 20  # files that were not delivered, each by its name
 HEAD = 512
 _TEXT_TYPES = ("application/json", "application/xml", "application/yaml", "application/javascript", "image/svg+xml")
-Mark = tuple[int, int, int, int]
 Json = dict[str, Any]
 
 
 class Outbox:
     """Of one turn."""
 
-    def __init__(self, place: Place, store: Store, settings: Settings) -> None:
-        self._place, self._store, self._settings = place, store, settings
+    def __init__(self, turn_id: str, place: Place, store: Store, settings: Settings) -> None:
+        self._turn_id, self._place, self._store, self._settings = turn_id, place, store, settings
         self._before: dict[str, Mark] = {}
         self._files: list[Kept] = []
         self._count, self._bytes = 0, 0
         self._names: set[str] = set()
         self._refused: list[str] = []
 
-    async def begin(self) -> None:
-        """Remember what is there already."""
-        self._before = await anyio.to_thread.run_sync(self._marks)
+    async def begin(self, *, again: bool) -> None:
+        """Remember what is there already. `again`: what was there before the turn's first attempt, if that was here."""
+        self._before = await anyio.to_thread.run_sync(self._known if again else self._seen)
 
     def take_files(self) -> list[Kept]:
         """Files whose rows are to be written with the next events."""
@@ -71,7 +72,28 @@ class Outbox:
         found = await anyio.to_thread.run_sync(self._collected)
         return [*last[:-1], *found, last[-1]]
 
+    async def abandoned(self) -> list[Event]:
+        """The files of a turn that nobody runs any more: none where it has not begun here."""
+        before = await anyio.to_thread.run_sync(marks.kept, self._folder, self._turn_id)
+        if before is None:
+            return []
+        self._before = before
+        return await anyio.to_thread.run_sync(self._collected)
+
     # -- what the runtime left
+
+    @property
+    def _folder(self) -> Path:
+        return self._place.home.parent
+
+    def _known(self) -> dict[str, Mark]:
+        before = marks.kept(self._folder, self._turn_id)
+        return self._seen() if before is None else before
+
+    def _seen(self) -> dict[str, Mark]:
+        before = self._marks()
+        marks.keep(self._folder, self._turn_id, before)
+        return before
 
     def _marks(self) -> dict[str, Mark]:
         return {path: _mark(file) for path, file in folders.files(self._place.work, OUTBOX)}

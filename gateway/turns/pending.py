@@ -20,8 +20,9 @@ class Pending(Generic[T]):
         self._less = anyio.Event()
 
     def add(self, items: Sequence[T]) -> None:
-        self._items += items
-        self._more.set()
+        if items:
+            self._items += items
+            self._more.set()
 
     async def room(self) -> None:
         """Wait until there is room."""

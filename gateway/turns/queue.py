@@ -356,15 +356,21 @@ def closing(conn: Connection, turn: Claimed, why: str, category: ErrorCategory) 
 
 
 def end_abandoned(
-    conn: Connection, turn: Claimed, incident: str, why: str, category: ErrorCategory = "runtime_crash"
+    conn: Connection,
+    turn: Claimed,
+    incident: str,
+    why: str,
+    category: ErrorCategory = "runtime_crash",
+    left: Sequence[Event] = (),
 ) -> list[Batch]:
-    """End a turn whose worker died: close its open tools, say it was interrupted, settle its task."""
+    """End a turn whose worker died: close its open tools, tell what it `left`, say it was interrupted, settle its task."""
+    locked(conn, turn.session_id, turn.fence)  # its own runner's `done` may be on its way, beside this
     batches = []
     if not has_done(conn, turn):
         done = ev.done("canceled") if asked_to_stop(conn, turn) else ev.done("failed", category)
         if done.body["error"] is not None:
             done.body["error"]["incident"] = incident
-        batches.append(finish(conn, turn, [*closing(conn, turn, why, category), done], None))
+        batches.append(finish(conn, turn, [*closing(conn, turn, why, category), *left, done], None))
     leases.release(conn, turn)
     leases.raise_fence(conn, turn.session_id)
     return batches

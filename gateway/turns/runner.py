@@ -91,7 +91,7 @@ class Runner:
         self._asked_to_stop = anyio.Event()
         self._watchdog = Watchdog(spec.limits, settings, turn.used.seconds)
         self._stamp = Stamp(self.place, self.native)
-        self._outbox = Outbox(self.place, store, settings)
+        self._outbox = Outbox(turn.id, self.place, store, settings)
         self._record = Record(log, turn, self.native, self._outbox, settings.lease_seconds)
         tell, stop = self._pending.add, self._asked_to_stop
         self._beginning = Beginning(
@@ -241,7 +241,7 @@ class Runner:
         self.has_begun = True
 
     async def _play(self) -> list[Event]:
-        await self._outbox.begin()
+        await self._outbox.begin(again=self.turn.begun)
         over = self._meter.before()
         if over is not None:
             self.dialogue.start(self.told)

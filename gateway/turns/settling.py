@@ -8,14 +8,21 @@ from typing import Any
 
 import anyio
 import structlog
+from sqlalchemy import Connection
 
 from adapters.events import ErrorCategory
 from gateway.clock import new_id
 from gateway.db.jobs import Operation
 from gateway.errors import Fenced, SwitchboardError
+from gateway.files import rows
+from gateway.files.store import Store
+from gateway.log.rows import Batch
 from gateway.log.store import Log
+from gateway.settings import Settings
 from gateway.turns import leases, queue, resume
+from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
+from gateway.turns.outbox import Outbox
 
 RETRY_SECONDS = 0.2
 
@@ -27,14 +34,24 @@ class Settling:
     """For one worker. What the database refuses for the time of a lease is found again as a lost turn's."""
 
     log: Log
-    lease_seconds: float
+    settings: Settings
+    store: Store
     wake: Callable[[], None]  # a turn waits
 
     async def abandon(self, turn: Claimed, why: str, category: ErrorCategory = "runtime_crash") -> None:
-        """End it."""
+        """End it, with the files it left, if it began here."""
         incident = new_id("inc")
         log_.warning("turn_abandoned", session=turn.session_id, turn=turn.id, incident=incident)
-        await self.insist(self.log.write, lambda conn: queue.end_abandoned(conn, turn, incident, why, category))
+        outbox = Outbox(turn.id, Place.of(self.settings.sessions_dir, turn.session_id), self.store, self.settings)
+        left = await outbox.abandoned()
+        files = outbox.take_files()
+
+        def end(conn: Connection) -> list[Batch]:
+            if files and not queue.has_done(conn, turn):
+                rows.add(conn, turn.session_id, turn.task_id, files)
+            return queue.end_abandoned(conn, turn, incident, why, category, left)
+
+        await self.insist(self.log.write, end)
 
     async def hand_back(self, turn: Claimed) -> None:
         """It has not begun: it waits again, in its old place."""
@@ -52,7 +69,7 @@ class Settling:
 
     async def insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
         """Write it. False where nobody knows that it is written: then nothing may be begun on it, for it may still be."""
-        with anyio.move_on_after(self.lease_seconds):
+        with anyio.move_on_after(self.settings.lease_seconds):
             while True:
                 try:
                     await write(op)

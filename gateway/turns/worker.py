@@ -69,7 +69,7 @@ class Worker:
         journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)
         memory = Memory(log, journals)
         self.maker = Maker(log, settings, profiles, load_agent, store, gates, self.starter, memory, self._surely_holds)
-        self.settling = Settling(log, settings.lease_seconds, self.wake)
+        self.settling = Settling(log, settings, store, self.wake)
         self._means = Means(self.name, log, settings, self.maker, self.settling, self.attend)
         self._held: dict[str, Held] = {}  # by turn
         self._beaten_at = time.monotonic()

@@ -7,7 +7,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 OTHERS = {"node_modules", "site-packages"}
-CITATION = re.compile(r"\[([A-Z0-9]+-\d+)\]")
+CITATION = re.compile(r"\[([A-Z][A-Z0-9]*-\d+)\]")
 
 
 def ids() -> list[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, select
+from sqlalchemy.util import await_only
 
 import gateway.clock
 import gateway.turns.watch
 from adapters import events as ev
+from gateway.db.engine import Database
 from gateway.errors import Fenced
 from gateway.log.models import EventRow, Session
 from gateway.log.rows import Entry
@@ -140,6 +144,31 @@ async def test_nothing_arrives_after_the_end_of_a_turn_that_was_broken_off(tmp_p
             await log.database.write(lambda conn: append(conn, turn.session_id, [late], turn.fence))
         with pytest.raises(Fenced):
             await log.database.write(lambda conn: queue.finish(conn, turn, [ev.done("completed")], None))
+        assert await log.database.read(dones) == 1
+
+
+async def test_a_turn_whose_done_is_on_its_way_when_it_is_broken_off_ends_once(tmp_path: Path) -> None:
+    """[INV-6] Who breaks it off waits for what is on its way, and sees it."""
+    async with opened(tmp_path) as log:
+        turn = await log.database.write(lambda conn: (accept(conn), claim(conn))[1])
+        await log.database.write(lambda conn: begin(conn, turn))
+        written = anyio.Event()
+
+        def slow(conn: Connection) -> None:
+            queue.finish(conn, turn, [ev.done("completed")], None)
+            if conn.dialect.name == "postgresql":  # on SQLite they never run beside one another
+                await_only(until_somebody_waits(log.database))
+
+        async def until_somebody_waits(database: Database) -> None:
+            written.set()
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not await database.read(lambda conn: conn.exec_driver_sql(waiting).scalar_one(), snapshot=False):
+                await checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(log.database.write, slow, beside=True))
+            await (written.wait() if log.database.url.startswith("postgresql") else checkpoint())
+            await log.database.write(lambda conn: queue.end_abandoned(conn, turn, "inc_1", "It was stopped."))
         assert await log.database.read(dones) == 1
 
 

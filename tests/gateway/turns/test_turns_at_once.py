@@ -82,6 +82,8 @@ async def test_thirty_two_containers_work_at_one_moment_and_none_is_left(tmp_pat
                 for call in spoke:
                     (Place.of(tmp_path / "sessions", call.task["contextId"]).work / "go").touch()
             tasks = [await gateway.get("boxed", call.task["id"]) for call in ended]
+            while gateway.engine.worker.active:  # noqa: ASYNC110  (a turn is at work until its container is gone)
+                await anyio.sleep(0.05)
             await gateway.engine.worker.starter.sweep()
         assert turns_of(client, tmp_path, ended=True) == []
     assert (len(at_once), len(set(at_once))) == (MANY, MANY)

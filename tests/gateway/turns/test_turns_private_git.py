@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from gateway.turns import checkout
 from tests.gateway.deliver.test_sender import certificate
 from tests.gateway.turns.calls import error_of, of_type, state_of
-from tests.gateway.turns.repository import git, made, nested, served
+from tests.gateway.turns.repository import git, leading, made, nested, served
 from tests.gateway.turns.test_turns_hooks import SECONDS, agent, gateway, place, told, without_times, work_of
 from tests.support import Client, Json
 
@@ -29,6 +29,7 @@ class Server:
     origin: str
     root: Path
     certificates: Path
+    seen: list[str]  # command lines of all processes, as they were while git fetched
 
     def trusted(self, place: str) -> dict[str, Any]:
         """What an agent needs to believe its certificate."""
@@ -45,14 +46,20 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root, certificates = tmp_path_factory.mktemp("git"), tmp_path_factory.mktemp("certificates")
     certificates.chmod(0o755)
-    for above in certificates.parents:
-        if above.owner() == certificates.owner() and above != Path("/"):
-            above.chmod(above.stat().st_mode | stat.S_IXOTH)
     made(root / "repository")
     cert, key = certificate(certificates, "localhost")
-    with served(root, pair=f"{USER}:{PASSWORD}", cert=cert, key=key) as origin:
+    seen: list[str] = []
+    with served(root, pair=f"{USER}:{PASSWORD}", cert=cert, key=key, asked=lambda: seen.append(_command_lines())) as origin:
         nested(root / "whole", "../repository", f"{origin}/repository")
-        yield Server(origin, root, certificates)
+        yield Server(origin, root, certificates, seen)
+
+
+def _command_lines() -> str:
+    found = []
+    for path in Path("/proc").glob("*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return "\n".join(found)
 
 
 def found_in(folder: Path) -> list[str]:
@@ -72,6 +79,7 @@ async def test_a_private_repository_is_checked_out_and_its_password_is_nowhere(
     processes = "cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' ' '"
     look = f"cat count; git config --list --show-origin; env; {processes}"
     trusted = server.trusted(place)
+    server.seen.clear()
     async with gateway(tmp_path / "data", place, mount_roots=str(server.certificates)) as client:
         await agent(client, place, {"pre_init": look}, git=server.git(), **trusted)
         task = await sent(client)
@@ -84,6 +92,7 @@ async def test_a_private_repository_is_checked_out_and_its_password_is_nowhere(
     assert [text for text in (json.dumps(events), json.dumps(shown), stored) if PASSWORD in text] == []
     assert shown["values"]["git"]["value"] == server.git() | {"password": "set"}
     assert found_in(tmp_path / "data") == []
+    assert [lines for lines in server.seen if "fetch -q -- origin" not in lines or PASSWORD in lines] == []
 
 
 async def test_submodules_of_the_same_server_are_checked_out_with_it(tmp_path: Path, place: str, server: Server) -> None:
@@ -119,6 +128,20 @@ async def test_a_submodule_of_another_server_is_not_told_the_password(tmp_path: 
             lines = "".join(await told(client, task))
     assert (state_of(task), error_of(task)["category"]) == ("FAILED", "setup_failed")
     assert "could not read Username" in lines
+
+
+async def test_a_server_that_leads_to_another_one_does_not_take_the_password_along(tmp_path: Path, server: Server) -> None:
+    """[PREP-3]"""
+    pair = {"cert": str(server.certificates / "cert.pem"), "key": str(server.certificates / "key.pem")}
+    with leading("", **pair) as (elsewhere, heard), leading(elsewhere, **pair) as (origin, first):
+        async with gateway(tmp_path / "data") as client:
+            git = {"url": f"{origin}/repository", "username": USER, "password": PASSWORD}
+            await agent(client, git=git, **server.trusted("local"))
+            task = await sent(client)
+    assert state_of(task) == "FAILED"
+    assert [said[:6] for said in first] == ["", "Basic "]
+    assert heard
+    assert set(heard) == {""}
 
 
 async def test_a_submodule_that_is_not_there_yet_is_fetched_by_the_next_turn(tmp_path: Path, server: Server) -> None:
