@@ -68,7 +68,7 @@ def explained(url: str, image: str = "", named_by: str = "") -> Iterator[None]:
     try:
         yield
     except ImageNotFound as exc:
-        mend = f"Build it (make images), pull it, or choose another: {named_by}."
+        mend = f"Build it (switchboard runtimes build, or make images), pull it, or choose another: {named_by}."
         raise LaunchError(ENOENT, f"The image {image!r} is not on the container engine at {url}. {mend}", "command") from exc
     except APIError as exc:
         raise _refused(url, str(exc.explanation or exc)) from exc

@@ -208,7 +208,7 @@ async def _containers(owner: Owner) -> Check:
         images["SWITCHBOARD_SIDECAR_IMAGE"] = owner.settings.sidecar_image
     reason = await anyio.to_thread.run_sync(container.unready, owner.environ, images)
     result = reason or f"the engine answers and has the image; {len(inside)} of {len(agents)} agents run inside"
-    fix = "Install a container engine and build the image (make images)."
+    fix = "Install a container engine and build the image (switchboard runtimes build, or make images)."
     return Check("containers", not reason, result, fix, required=bool(inside))
 
 

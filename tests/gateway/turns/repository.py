@@ -61,6 +61,26 @@ def nested(folder: Path, *modules: str) -> Path:
     return folder
 
 
+class _Elsewhere(BaseHTTPRequestHandler):
+    """Sends whoever says who they are to another origin, and the others to do so. Without one it only listens."""
+
+    def __init__(self, origin: str, heard: list[str], *more: object) -> None:
+        self._origin, self._heard = origin, heard
+        super().__init__(*more)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        said = self.headers.get("authorization")
+        self._heard.append(said or "")
+        leads = bool(said and self._origin)
+        self.send_response(302 if leads else 401)
+        self.send_header(*("Location", self._origin + self.path) if leads else ("WWW-Authenticate", 'Basic realm="git"'))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
 class _Cgi(BaseHTTPRequestHandler):
     def __init__(self, root: Path, wanted: str, asked: Callable[[], None], *more: object) -> None:
         self._root, self._wanted, self._asked = root, wanted, asked
@@ -116,7 +136,21 @@ def served(
     `asked` is called at each request, while whoever made it waits.
     """
     wanted = f"Basic {base64.b64encode(pair.encode()).decode()}" if pair else ""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Cgi, root, wanted, asked)) as server:
+    with _serving(partial(_Cgi, root, wanted, asked), cert, key) as origin:
+        yield origin
+
+
+@contextmanager
+def leading(origin: str, *, cert: str, key: str) -> Iterator[tuple[str, list[str]]]:
+    """A server that leads to another origin, and what it heard of who asks."""
+    heard: list[str] = []
+    with _serving(partial(_Elsewhere, origin, heard), cert, key) as own:
+        yield own, heard
+
+
+@contextmanager
+def _serving(handler: Callable[..., BaseHTTPRequestHandler], cert: str, key: str) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if cert:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(cert, key)

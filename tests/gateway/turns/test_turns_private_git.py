@@ -15,7 +15,7 @@ import pytest
 from gateway.turns import checkout
 from tests.gateway.deliver.test_sender import certificate
 from tests.gateway.turns.calls import error_of, of_type, state_of
-from tests.gateway.turns.repository import git, made, nested, served
+from tests.gateway.turns.repository import git, leading, made, nested, served
 from tests.gateway.turns.test_turns_hooks import SECONDS, agent, gateway, place, told, without_times, work_of
 from tests.support import Client, Json
 
@@ -128,6 +128,20 @@ async def test_a_submodule_of_another_server_is_not_told_the_password(tmp_path: 
             lines = "".join(await told(client, task))
     assert (state_of(task), error_of(task)["category"]) == ("FAILED", "setup_failed")
     assert "could not read Username" in lines
+
+
+async def test_a_server_that_leads_to_another_one_does_not_take_the_password_along(tmp_path: Path, server: Server) -> None:
+    """[PREP-3]"""
+    pair = {"cert": str(server.certificates / "cert.pem"), "key": str(server.certificates / "key.pem")}
+    with leading("", **pair) as (elsewhere, heard), leading(elsewhere, **pair) as (origin, first):
+        async with gateway(tmp_path / "data") as client:
+            git = {"url": f"{origin}/repository", "username": USER, "password": PASSWORD}
+            await agent(client, git=git, **server.trusted("local"))
+            task = await sent(client)
+    assert state_of(task) == "FAILED"
+    assert [said[:6] for said in first] == ["", "Basic "]
+    assert heard
+    assert set(heard) == {""}
 
 
 async def test_a_submodule_that_is_not_there_yet_is_fetched_by_the_next_turn(tmp_path: Path, server: Server) -> None:
