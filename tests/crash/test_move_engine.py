@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +85,36 @@ async def test_a_turn_whose_engine_is_killed_goes_on_at_another_worker(
     assert [start["body"]["attempt"] for start in of_type(events, "turn_started")] == [1, 2]
     assert [event["body"]["kind"] for event in of_type(events, "notice")].count("engine_moved") == 1
     assert containers_of(first, tmp_path) == containers_of(second, tmp_path) == []
+
+
+@pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_the_journal_goes_with_the_turn_to_a_machine_of_its_own(
+    engines: tuple[OwnEngine, OwnEngine], tmp_path: Path
+) -> None:
+    """[JRNL-1] With a data directory of each worker's own, and copies of journals."""
+    first, second = engines
+    one, other, journals = tmp_path / "one", tmp_path / "other", tmp_path / "journals"
+    journals.mkdir()
+    async with working(one, first, journals_dir=journals) as here:
+        await make_agent(here, "boxed", "rehearsal", placement="docker")
+        other.mkdir()
+        for key in one.glob("*.key"):
+            shutil.copy(key, other)
+        with anyio.fail_after(SECONDS):
+            async with calling(here, "go", agent="boxed") as call:
+                await call.until(speaks)
+                async with working(other, second, journals_dir=journals):
+                    await knows_of(here, others=True)
+                    first.kill()
+                    await call.until(ended)
+            events = await here.events(call.task["contextId"])
+            await anyio.to_thread.run_sync(first.start)
+            await here.engine.worker.starter.sweep()
+    assert (call.states[-1], call.text) == ("COMPLETED", "second")
+    kinds = [event["body"]["kind"] for event in of_type(events, "notice")]
+    assert (kinds.count("engine_moved"), kinds.count("journal")) == (1, 1)
+    assert containers_of(first, one) == containers_of(second, other) == []
 
 
 async def test_a_worker_whose_engine_is_silent_leaves_turns_to_another(
