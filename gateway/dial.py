@@ -34,10 +34,10 @@ async def dial(addresses: Sequence[str], port: int) -> anyio.abc.ByteStream:
 
 
 class Pinned(AsyncNetworkBackend):
-    """Dials these addresses, whatever name it is given."""
+    """Dials these addresses, whatever name it is given; `only`: the name and port it may be given."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = addresses
+    def __init__(self, addresses: Sequence[str], only: tuple[str, int] | None = None) -> None:
+        self._addresses, self._only = addresses, only
         self._backend = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -48,8 +48,11 @@ class Pinned(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
+        if self._only is not None and (host, port) != self._only:
+            raise httpcore2.ConnectError(f"{host}:{port} was not vetted")
+
         async def connect(address: str) -> AsyncNetworkStream:
-            return await self._backend.connect_tcp(address, port, CONNECT_SECONDS, local_address, socket_options)
+            return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
 
         return await first(self._addresses, connect)
 

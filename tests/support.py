@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,20 @@ class Frame:
         return result
 
 
+async def framed(answer: httpx2.Response) -> AsyncGenerator[Frame, None]:
+    """The frames of a stream of Server-Sent Events."""
+    id, data = "", ""
+    async for line in answer.aiter_lines():
+        name, _, value = line.partition(": ")
+        if name == "id":
+            id = value
+        elif name == "data":
+            data = value
+        elif not line and data:
+            yield Frame(id, json.loads(data))
+            id, data = "", ""
+
+
 @dataclass
 class Client:
     """A2A JSON-RPC 1.0, as plainly as it can be spoken; and the owners' API."""
@@ -125,16 +139,8 @@ class Client:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         request = self.http.stream("POST", f"{self.url}/agents/{agent}", json=body, headers={**HEADERS, **headers})
         async with request as answer:
-            id, data = "", ""
-            async for line in answer.aiter_lines():
-                name, _, value = line.partition(": ")
-                if name == "id":
-                    id = value
-                elif name == "data":
-                    data = value
-                elif not line and data:
-                    yield Frame(id, json.loads(data))
-                    id, data = "", ""
+            async for frame in framed(answer):
+                yield frame
 
     def stream(self, agent: str, text: str, **more: Any) -> AsyncIterator[Frame]:
         return self.frames(agent, "SendStreamingMessage", {"message": message(text, **more)})

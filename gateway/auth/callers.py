@@ -24,11 +24,10 @@ from sqlalchemy import Connection, bindparam, func, literal_column, select
 from gateway.auth.buckets import Buckets
 from gateway.auth.oidc import Oidc
 from gateway.db.engine import Database
-from gateway.errors import NotAllowed, NotFound, RateLimited, UsageError, WrongKey
+from gateway.errors import NotAllowed, NotFound, RateLimited, WrongKey
+from gateway.keys import key_in
 from gateway.log.models import Task
 from registry import callers as repo
-from registry import keyfile
-from registry.rules import KeyFileUnsafe
 
 PREFIX = "sbk_"
 TASK_RETRY_SECONDS = 5
@@ -99,10 +98,7 @@ class Pepper:
     @classmethod
     def load(cls, path: Path) -> Pepper:
         """The pepper in `path`, made at first use. Raises UsageError when others may read the file."""
-        try:
-            return cls(keyfile.read_or_create(path, lambda: secrets.token_hex(32)).encode())
-        except KeyFileUnsafe as exc:
-            raise UsageError(exc.message, exc.hint) from exc
+        return cls(key_in(path).encode())
 
     def new_key(self) -> NewKey:
         id = secrets.token_hex(6)

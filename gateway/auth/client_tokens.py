@@ -7,7 +7,6 @@ that a page may stay open, and one that was stolen does not live for ever.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,7 @@ import jwt
 
 from gateway.auth.callers import wrong
 from gateway.clock import now_us
-from gateway.errors import UsageError
-from registry import keyfile
-from registry.rules import KeyFileUnsafe
+from gateway.keys import key_in
 
 PREFIX = "sbt_"
 _AUDIENCE = "switchboard:session"
@@ -47,10 +44,7 @@ class ClientTokens:
     @classmethod
     def load(cls, path: Path, seconds: float, renewable_seconds: float) -> ClientTokens:
         """The key in `path`, made at first use. Raises UsageError when others may read the file."""
-        try:
-            return cls(keyfile.read_or_create(path, lambda: secrets.token_hex(32)).encode(), seconds, renewable_seconds)
-        except KeyFileUnsafe as exc:
-            raise UsageError(exc.message, exc.hint) from exc
+        return cls(key_in(path).encode(), seconds, renewable_seconds)
 
     def grant(
         self, session_id: str, principal: str, scopes: frozenset[str], seconds: int | None = None, old: Grant | None = None

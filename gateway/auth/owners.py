@@ -7,9 +7,8 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.errors import NotAllowed, UsageError
-from registry import keyfile
-from registry.rules import KeyFileUnsafe
+from gateway.errors import NotAllowed
+from gateway.keys import key_in
 
 PREFIX = "sbo_"
 
@@ -21,10 +20,7 @@ class OwnerKey:
     @classmethod
     def load(cls, path: Path) -> OwnerKey:
         """The key in `path`, made if there is none. Raises UsageError when others may read the file."""
-        try:
-            return cls(keyfile.read_or_create(path, new_key))
-        except KeyFileUnsafe as exc:
-            raise UsageError(exc.message, exc.hint) from exc
+        return cls(key_in(path, new_key))
 
     def check(self, authorization: str | None) -> None:
         """Raise NotAllowed unless the Authorization header carries the key."""

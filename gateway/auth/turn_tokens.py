@@ -5,7 +5,6 @@ Whether the attempt still has its turn is not in the token: who holds the turn k
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +12,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from gateway.auth.callers import wrong
-from gateway.errors import UsageError
-from registry import keyfile
-from registry.rules import KeyFileUnsafe
+from gateway.keys import key_in
 
 PREFIX = "sbr_"
 _AUDIENCE = "switchboard:turn"
@@ -37,10 +34,7 @@ class TurnTokens:
     @classmethod
     def load(cls, path: Path) -> TurnTokens:
         """The key in `path`, made at first use. Raises UsageError when others may read the file."""
-        try:
-            return cls(keyfile.read_or_create(path, lambda: secrets.token_hex(32)).encode())
-        except KeyFileUnsafe as exc:
-            raise UsageError(exc.message, exc.hint) from exc
+        return cls(key_in(path).encode())
 
     def token(self, holder: Holder) -> str:
         claims = {"aud": _AUDIENCE, "sub": holder.turn_id, "fence": holder.fence, "attempt": holder.attempt}

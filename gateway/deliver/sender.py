@@ -16,11 +16,10 @@ from email.utils import parsedate_to_datetime
 
 import anyio
 import httpcore2
-from httpcore2 import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 
 from gateway.clock import now_us
 from gateway.deliver.guard import Guard, Refused, Vetted
-from gateway.dial import first, trust
+from gateway.dial import Pinned, trust
 
 MAX_ANSWER = 64 * 1024  # bytes of an answer that are read; it is not looked at
 GONE, BUSY = 410, (429, 503)
@@ -35,28 +34,9 @@ class Failed(Exception):
         self.reason, self.final, self.retry_after = reason, final, retry_after
 
 
-class PinnedBackend(AsyncNetworkBackend):
-    """Dials the vetted addresses of one URL, whatever name it is given."""
-
-    def __init__(self, vetted: Vetted) -> None:
-        self._vetted = vetted
-        self._backend = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[SOCKET_OPTION] | None = None,
-    ) -> AsyncNetworkStream:
-        if (host, port) != (self._vetted.url.raw_host.decode("ascii"), self._vetted.port):
-            raise httpcore2.ConnectError(f"{host}:{port} was not vetted")
-
-        async def connect(address: str) -> AsyncNetworkStream:
-            return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-
-        return await first(self._vetted.addresses, connect)
+def pinned(vetted: Vetted) -> Pinned:
+    """Dials the vetted addresses of one URL, and nothing else."""
+    return Pinned(vetted.addresses, (vetted.url.raw_host.decode("ascii"), vetted.port))
 
 
 class Sender:
@@ -86,7 +66,7 @@ class Sender:
         url = vetted.url
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         named = {"Host": url.netloc.decode("ascii"), "Content-Length": str(len(body)), **headers}
-        pool = httpcore2.AsyncConnectionPool(ssl_context=self._tls, network_backend=PinnedBackend(vetted))
+        pool = httpcore2.AsyncConnectionPool(ssl_context=self._tls, network_backend=pinned(vetted))
         async with pool, pool.stream("POST", target, headers=list(named.items()), content=body) as response:
             size = 0
             async for piece in response.aiter_stream():

@@ -15,7 +15,7 @@ import anyio
 import httpcore2
 
 from gateway.deliver.guard import Guard, Refused, Vetted
-from gateway.deliver.sender import PinnedBackend
+from gateway.deliver.sender import pinned
 from gateway.dial import trust
 from gateway.errors import InvalidParams
 
@@ -67,7 +67,7 @@ class Fetcher:
         url = vetted.url
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         headers = {"Host": url.netloc.decode("ascii"), **_ASKED}
-        pool = httpcore2.AsyncConnectionPool(ssl_context=self._tls, network_backend=PinnedBackend(vetted))
+        pool = httpcore2.AsyncConnectionPool(ssl_context=self._tls, network_backend=pinned(vetted))
         async with pool, pool.stream("GET", target, headers=list(headers.items())) as response:
             said = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             if response.status in REDIRECTS and "location" in said:

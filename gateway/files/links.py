@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import hmac
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.errors import UsageError
-from registry import keyfile
-from registry.rules import KeyFileUnsafe
+from gateway.keys import key_in
 
 PATH = "/files/"
 SLOTS = 4  # in the time a URL holds: it holds at most a quarter longer
@@ -30,10 +27,7 @@ class Links:
     @classmethod
     def load(cls, path: Path, origin: str, seconds: float) -> Links:
         """With the key in `path`, made at first use. Raises UsageError when others may read the file."""
-        try:
-            return cls(origin, keyfile.read_or_create(path, lambda: secrets.token_hex(32)).encode(), seconds)
-        except KeyFileUnsafe as exc:
-            raise UsageError(exc.message, exc.hint) from exc
+        return cls(origin, key_in(path).encode(), seconds)
 
     @property
     def expires(self) -> int:

@@ -22,7 +22,7 @@ import httpx2
 from tests.crash.found import Found
 from tests.crash.gateways import PATIENCE, Gateways
 from tests.crash.witness import AGENT, FINAL, check_log, check_turns
-from tests.support import HEADERS, Client, Frame, Json, message
+from tests.support import HEADERS, Client, Frame, Json, framed, message
 
 RESTING = FINAL | {"TASK_STATE_INPUT_REQUIRED"}
 PROMPTS = (
@@ -301,16 +301,8 @@ async def frames(client: Client, method: str, params: Json, headers: dict[str, s
     async with request as answer:
         if not answer.headers["content-type"].startswith("text/event-stream"):
             raise AssertionError(f"{method} {params} {headers}: {(await answer.aread()).decode()}")
-        id, data = "", ""
-        async for line in answer.aiter_lines():
-            name, _, value = line.partition(": ")
-            if name == "id":
-                id = value
-            elif name == "data":
-                data = value
-            elif not line and data:
-                yield Frame(id, json.loads(data))
-                id, data = "", ""
+        async for frame in framed(answer):
+            yield frame
 
 
 def messages(events: list[Json], prompt: str) -> list[Json]:

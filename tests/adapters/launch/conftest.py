@@ -9,7 +9,9 @@ import psutil
 import pytest
 import uvloop
 
+from adapters.launch.container import Engine
 from adapters.launch.process import Warden
+from tests import needs
 
 uvloop.new_event_loop().close()  # opens, once a process, the pipe it keeps for signals
 
@@ -25,6 +27,19 @@ async def warden() -> AsyncIterator[Warden]:
     await warden.start()
     yield warden
     await warden.aclose()
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """It has a shell and Python, as the gateway's own."""
+    return needs.an_engine()
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine(os.environ)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from errno import ECONNREFUSED, EINVAL, ENOENT
 from pathlib import Path
@@ -17,7 +16,6 @@ from docker.client import DockerClient
 
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
 from adapters.launch.process import Exited, LaunchError
-from tests import needs
 
 SECONDS = 60
 
@@ -26,18 +24,6 @@ SECONDS = 60
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """One loop is enough where an engine does the work; frames are tested on both."""
     return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    return needs.an_engine()
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(os.environ)
-    yield engine
-    engine.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from errno import ECONNREFUSED, ENOENT
@@ -17,7 +16,6 @@ import pytest
 from adapters.launch.container import INSTALLATION, TURN, Box, Container, Engine
 from adapters.launch.process import LaunchError
 from adapters.launch.sidecar import sidecar
-from tests import needs
 from tests.adapters.launch.test_container import SECONDS, printed_by
 
 USER = "10001:10001"
@@ -26,19 +24,6 @@ USER = "10001:10001"
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    """It has a shell and Python, as the gateway's own."""
-    return needs.an_engine()
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(os.environ)
-    yield engine
-    engine.close()
 
 
 @pytest.fixture

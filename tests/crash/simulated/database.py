@@ -22,7 +22,7 @@ from gateway.errors import Fenced, Unavailable
 from tests.crash.simulated.loop import HOST, Host, SimulatedLoop
 
 SETTLED_SECONDS = 5.0  # for so long after a restart nobody is believed to be dead
-TABLES = ("event", "outbox", "turn", "task", "session")
+TABLES = ("event", "outbox", "turn", "task", "session", "worker")
 
 
 class Memory:

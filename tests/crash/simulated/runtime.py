@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from errno import EAGAIN, EINVAL
+from errno import EAGAIN, ECONNREFUSED, EINVAL
 from pathlib import Path
 from random import Random
 from signal import SIGKILL
@@ -23,6 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from adapters.launch.lines import Line
 from adapters.launch.process import Exited, LaunchError
+from adapters.launch.reaching import EngineGone
 from adapters.profile import Launch
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
@@ -32,6 +33,7 @@ from tests.crash.simulated.loop import Host, SimulatedLoop
 
 Json = dict[str, Any]
 PIECE = re.compile(r"<(\d+)\.(\d+)>")  # process, number
+AWAY = "The engine is away."
 MESSAGE = re.compile(r"\[m(\d+)\]")
 
 
@@ -194,16 +196,30 @@ class Starting:
     closed: bool = False
     doubted: bool = False  # its worker was thought to be dead
     engines: Any = None
+    away: bool = False  # its engine
 
     def __post_init__(self) -> None:
         self.warden = SimpleNamespace(start=checkpoint, pid=1)
-        self.engines = SimpleNamespace(may_begin=True, run=self.sweep_forever, leave=checkpoint)  # no turn needs one
+
+    async def silent(self) -> str:
+        await self.machine.wait()
+        return AWAY if self.away else ""
+
+    def engine_dies(self) -> None:
+        """And what it runs with it."""
+        self.away = True
+        self.kill()
+
+    def _reach(self, spec: AgentSpec) -> None:
+        if self.away and spec.needs_engine:
+            raise EngineGone(ECONNREFUSED, AWAY)
 
     async def spawn(
         self, launch: Launch, place: Place, spec: AgentSpec, turn: str, egress: Path | None = None, part: str = ""
     ) -> Process:
         asked_at = self.machine.loop.time()
         await self.machine.wait()
+        self._reach(spec)
         if self.closed:
             raise LaunchError(EINVAL, "The gateway is shutting down.")
         if self.machine.random.random() < 0.02:
@@ -220,7 +236,11 @@ class Starting:
 
     async def acts_no_more(self, turn: str) -> None: ...
 
-    async def clear(self, turn: str) -> None: ...
+    async def clear(self, turn: str) -> None:
+        """Asked only for a turn that needs an engine."""
+        await self.machine.wait()
+        if self.away:
+            raise EngineGone(ECONNREFUSED, AWAY)
 
     async def sweep(self) -> None: ...
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -21,6 +21,8 @@ import anyio.abc
 
 import gateway.clock
 import gateway.turns.beginning
+import gateway.turns.engines
+import gateway.turns.fair
 import gateway.turns.held
 import gateway.turns.launching
 import gateway.turns.record
@@ -37,6 +39,8 @@ from gateway.hints import Hints
 from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns.engine import Engine
+from gateway.turns.engines import Engines
+from gateway.turns.fair import place_of
 from gateway.turns.journals import Taken
 from gateway.turns.spec import AgentSpec
 from tests.crash.simulated.callers import Callers
@@ -98,9 +102,10 @@ class World:
         draw = self.random.random
         can = replace(mode.capabilities, steer=draw() < 0.8, interrupt=draw() < 0.8, resume=draw() < 0.8)
         self.profiles: Mapping[str, Profile] = {
-            "simulated": replace(PROFILE, name="simulated", modes={"jsonl": replace(mode, capabilities=can)})
+            "simulated": replace(PROFILE, name="simulated", executable="", modes={"jsonl": replace(mode, capabilities=can)})
         }
-        self.spec = AgentSpec("agt_1", "simulated", 1, "simulated")
+        placement = "docker" if draw() < 0.4 else "local"
+        self.spec = AgentSpec("agt_1", "simulated", 1, "simulated", placement=placement)
 
     def run(self) -> list[str]:
         with self._patched():
@@ -144,8 +149,11 @@ class World:
 
     async def _fail(self, over: Callable[[], bool]) -> None:
         """Everything that goes wrong, while there is anything to hit."""
-        faults = (self._kill, self._freeze, self._jump, self._database_away, self._hide, self._drain, self._stop, self._worker)
-        kinds = self.random.choices(faults, (3, 3, 1, 2, 1, 1, 1, 1), k=self.random.choice((0, 1, 2, 4, 7, 12)))
+        blows = (self._kill, self._freeze, self._jump, self._database_away, self._hide)
+        faults = (*blows, self._drain, self._stop, self._worker, self._engine_away)
+        engines = 6 if self.spec.needs_engine else 0
+        weights = (3, 3, 1, 2, 1, 1, 1, 1, engines)
+        kinds = self.random.choices(faults, weights, k=self.random.choice((0, 1, 2, 4, 7, 12)))
         for fault in kinds:
             self._later(self.random.random() * FAULTS_SECONDS, fault)
         while self.loop.time() < FAULTS_SECONDS and not over():  # noqa: ASYNC110  (the world has no events)
@@ -163,6 +171,8 @@ class World:
             self.server.start()
         for site in self.sites:
             site.host.fuse, site.backend.hidden = None, False
+            if site.starting is not None and self.random.random() < 0.5:  # else it comes back by and by
+                site.starting.away = False
             if not site.host.dead:
                 site.host.frozen = False
         if not any(self._able()):
@@ -251,6 +261,19 @@ class World:
             self.server.stop()
             self.loop.call_later(seconds, self.server.start, context=self.loop.world.context())
 
+    def _engine_away(self) -> None:
+        if site := self._any():
+            self._loses_engine(site)
+
+    def _loses_engine(self, site: Site) -> None:
+        starting = site.starting
+        if starting is None or starting.away or not self.spec.needs_engine:
+            return
+        seconds = self.random.choice((0.5, 4, 15, 60)) * self.random.random()
+        self.say(f"-- the engine of {site.host.name} dies, for {seconds:.2f} s")
+        starting.engine_dies()
+        self.loop.call_later(seconds, setattr, starting, "away", False, context=self.loop.world.context())
+
     def _hide(self) -> None:
         if site := self._any():
             self.say(f"-- {site.host.name} seems dead")
@@ -284,9 +307,12 @@ class World:
         worker = site.engine.worker
         site.starting = Starting(self.machine, lambda turn_id: worker._held[turn_id].turn)
         worker.starter = worker.maker.starter = cast(Any, site.starting)
+        site.starting.engines = Engines(worker.log.database, worker.name, site.starting.silent, site.starting.sweep)
         worker.hands = cast(Any, _NoHands())
         cast(Any, worker.maker.memory)._journals = _Journals(self.random)
         site.root = self.loop.spawn(site.host, site.run())
+        if self.random.random() < 0.4:
+            self._later(self.random.random() * 3, partial(self._loses_engine, site))
         self.say(f"-- {site.host.name} starts, as {worker.name}")
 
     def _site(self, name: str) -> Site:
@@ -327,6 +353,8 @@ class World:
                 (gateway.turns.held, "time", monotonic),
                 (gateway.turns.watchdog, "time", monotonic),
                 (gateway.turns.beginning, "time", monotonic),
+                (gateway.turns.engines, "time", monotonic),
+                (gateway.turns.fair, "place_of", self._placed),
                 (gateway.turns.runner, "time", monotonic),
                 (gateway.turns.record, "time", monotonic),
                 (gateway.turns.stamp, "time", monotonic),
@@ -339,6 +367,10 @@ class World:
             ):
                 stack.enter_context(patch.object(target, name, value))
             yield
+
+    def _placed(self, *asked: Any) -> dict[str, Any]:
+        """As if the agent were registered."""
+        return {**place_of(*asked), "engine": self.spec.needs_engine}
 
     async def _in_thread(self, call: Any, *args: Any, abandon_on_cancel: bool = False, **_more: Any) -> Any:
         with anyio.CancelScope(shield=not abandon_on_cancel):

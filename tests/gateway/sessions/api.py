@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import httpx2
 
-from tests.support import Client, Json
+from tests.support import Client, Json, framed
 
 PATH = "/v1/sessions"
 WAIT = 20  # seconds, for what takes milliseconds
@@ -64,13 +64,8 @@ class Api:
         url = f"{self.gateway.url}{PATH}/{id}/events"
         async with self.gateway.http.stream("GET", url, params=params, headers=asked) as answer:
             assert answer.status_code == 200, answer.status_code
-            seq = 0
-            async for line in answer.aiter_lines():
-                name, _, value = line.partition(": ")
-                if name == "id":
-                    seq = int(value)
-                elif name == "data":
-                    yield seq, json.loads(value)
+            async for frame in framed(answer):
+                yield int(frame.id), frame.data
 
 
 def told(answer: httpx2.Response) -> Json:
