@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 from docker.client import DockerClient
+from docker.errors import APIError
 
 from tests import needs
 
@@ -75,6 +76,13 @@ class OwnEngine:
         (self.folder / "pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
+        """With all that runs on it, also what outlives an engine; one that was killed is started for that."""
+        if not psutil.pid_exists(self.pid) or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:
+            self.start()
+        with closing(self.client()) as client:
+            for container in client.containers.list(all=True, ignore_removed=True):
+                with suppress(APIError):  # it is being removed
+                    container.remove(force=True)
         engine = psutil.Process(self.pid)
         self._left += engine.children(recursive=True)
         engine.terminate()

@@ -33,7 +33,7 @@ from gateway.egress.gate import Gates
 from gateway.errors import CallReused, Conflict, InvalidParams, SwitchboardError, Unavailable
 from gateway.hands import acts, calls
 from gateway.hands.rooms import Rooms, Used
-from gateway.hands.tools import TOOLS, Input, Result, Tool, input_of, told, wrong
+from gateway.hands.tools import TOOLS, Bash, Input, Result, Tool, input_of, told, wrong
 from gateway.hands.ways import Ways
 from gateway.log.store import locked
 from gateway.settings import Settings
@@ -219,7 +219,8 @@ class Hands:
             used = await self._used(call)
             used.calls += 1
             try:
-                env = await self._ways.of(mine.brain, used.room)
+                outwards = isinstance(call.input, Bash)  # what reads and writes files needs no way out
+                env = await self._ways.of(mine.brain, used.room) if outwards else {}
                 return await acts.act(_runs(used, call, env), call.input, mine.writing, call.spec.work_dir)
             finally:
                 used.calls -= 1

@@ -389,4 +389,5 @@ def move(conn: Connection, turn: Claimed, told: Event) -> list[Batch]:
         return []
     batch = write_events(conn, turn, entries([told], task_id=turn.task_id, turn_id=turn.id), None)
     leases.hand_back(conn, turn)
+    conn.execute(_SET_TURN, {"key": turn.id, "engine": True})  # which an older release did not write down
     return [batch]

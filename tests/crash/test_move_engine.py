@@ -80,6 +80,7 @@ async def test_a_turn_whose_engine_is_killed_goes_on_at_another_worker(
             await anyio.to_thread.run_sync(first.start)
             await here.engine.worker.starter.sweep()
     assert (state_of(task), text_of(task)) == ("COMPLETED", "second")
+    assert "engine" not in str(call.frames), "callers do not learn of it"
     assert [start["body"]["attempt"] for start in of_type(events, "turn_started")] == [1, 2]
     assert [event["body"]["kind"] for event in of_type(events, "notice")].count("engine_moved") == 1
     assert containers_of(first, tmp_path) == containers_of(second, tmp_path) == []

@@ -158,6 +158,15 @@ async def test_where_nothing_passes_nothing_listens(stage: Stage, port: int) -> 
     assert await relays(stage) == []
 
 
+async def test_tools_for_files_wait_for_no_way(stage: Stage) -> None:
+    brain = await begin(stage, EVERYTHING)
+    assert (await stage.call(brain, "write", path="a", content="x")).output == "1 bytes written to a."
+    assert (await stage.call(brain, "ls")).output == "a\n"
+    assert await relays(stage) == []
+    await stage.call(brain, "bash", command="true")
+    assert len(await relays(stage)) == 1
+
+
 async def test_neither_a_key_nor_a_model_nor_the_runtime_api_is_within_reach(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:

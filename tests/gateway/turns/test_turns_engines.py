@@ -132,6 +132,7 @@ async def test_a_turn_that_is_handed_over_goes_on_under_a_fence_of_its_own(tmp_p
         late = entries([ev.chunk("late")], task_id=before.task_id, turn_id=before.id)
         with pytest.raises(Fenced):
             await log.database.write(lambda conn: append(conn, before.session_id, late, before.fence))
+        assert not await log.database.write(lambda conn: queue.claim(conn, "wrk_1", 9, LEASE, engines=False))
         after = await log.database.write(lambda conn: claim(conn, "wrk_2"))
         assert (after.id, after.attempt, after.begun) == (before.id, 2, True)
         assert after.fence > before.fence
