@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from docker.client import DockerClient
+from docker.errors import ImageNotFound
 
 from tests import needs
 from tests.engines import OwnEngine
@@ -94,6 +95,14 @@ class Registry:
         for path in (self.folder / "data/docker/registry/v2/blobs").rglob("data"):
             if path.stat().st_size > 2**16:
                 path.unlink()
+
+    def forgotten_by(self, client: DockerClient) -> None:
+        """An engine knows nothing by a name of this registry any more."""
+        for image in client.images.list(filters={"reference": f"{self.address}/*"}):
+            for name in [*image.attrs["RepoTags"], *image.attrs["RepoDigests"]]:
+                if name.startswith(self.address):
+                    with suppress(ImageNotFound):  # with its tag went its digest
+                        client.api.remove_image(name, noprune=True)
 
     def close(self) -> None:
         for process in self._processes:

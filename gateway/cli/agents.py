@@ -13,7 +13,7 @@ import click
 from gateway.cli.fields import fields_of
 from gateway.cli.output import Output, one_line, when
 from gateway.cli.owner import OwnerApi
-from gateway.cli.shell import Group, as_owner, terminal
+from gateway.cli.shell import Group, agreed, as_owner
 from gateway.errors import InvalidParams, UsageError
 
 # The CLI is a client and knows no registry; a test compares this with its rules.
@@ -195,12 +195,7 @@ def update(
 @as_owner
 def delete(out: Output, api: OwnerApi, name: str, yes: bool) -> int | None:
     """Delete an agent."""
-    if not yes and not terminal():
-        raise UsageError(
-            f"Agent {name!r} was not deleted: nobody is there to ask.", f"Run: switchboard agent delete {name} --yes"
-        )
-    if not yes and not click.confirm(f"Delete agent {name!r}?", err=True):
-        out.say("Nothing was deleted.")
+    if not yes and not agreed(out, f"Delete agent {name!r}?", "deleted", f"switchboard agent delete {name} --yes"):
         return 1
     result = api.call("agent.delete", name=name)
     if out.json:

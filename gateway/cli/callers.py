@@ -8,8 +8,7 @@ import click
 
 from gateway.cli.output import Output, when
 from gateway.cli.owner import OwnerApi
-from gateway.cli.shell import Group, as_owner, terminal
-from gateway.errors import UsageError
+from gateway.cli.shell import Group, agreed, as_owner
 
 
 @click.group(
@@ -78,12 +77,7 @@ def rotate(out: Output, api: OwnerApi, name: str) -> None:
 @as_owner
 def revoke(out: Output, api: OwnerApi, name: str, yes: bool) -> int | None:
     """Take a caller's key away for good."""
-    if not yes and not terminal():
-        raise UsageError(
-            f"Caller {name!r} was not revoked: nobody is there to ask.", f"Run: switchboard callers revoke {name} --yes"
-        )
-    if not yes and not click.confirm(f"Revoke caller {name!r}?", err=True):
-        out.say("Nothing was revoked.")
+    if not yes and not agreed(out, f"Revoke caller {name!r}?", "revoked", f"switchboard callers revoke {name} --yes"):
         return 1
     result = api.call("callers.revoke", name=name)
     if out.json:

@@ -13,6 +13,7 @@ import click
 
 import gateway
 from gateway.cli.output import Output
+from gateway.errors import UsageError
 
 Function = Callable[..., "int | None"]
 
@@ -120,3 +121,13 @@ def flush() -> None:
 def terminal() -> bool:
     """Is there somebody to ask?"""
     return os.isatty(0) and sys.stderr.isatty()
+
+
+def agreed(out: Output, question: str, done: str, command: str) -> bool:
+    """Whether somebody says yes. Raises UsageError, with the command that asks nothing, where nobody is there to ask."""
+    if not terminal():
+        raise UsageError(f"{question} Nobody is there to ask: nothing was {done}.", f"Run: {command}")
+    if click.confirm(question, err=True):
+        return True
+    out.say(f"Nothing was {done}.")
+    return False

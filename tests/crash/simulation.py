@@ -1,6 +1,7 @@
 """Seeded schedules of the engine on a fake clock: `python -m tests.crash.simulation --rounds 10000 --seed 1`.
 
 Each seed is one schedule of its own: `--rounds 1 --seed N` plays N again, exactly, and `--trace` tells what happens in it.
+With `--database postgresql` schedules are played on a real server (`simulated.remote`), and are others than on SQLite.
 """
 
 from __future__ import annotations
@@ -89,10 +90,13 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--url", default="", help="a database on a server that runs, to play --trace on")
+    parser.add_argument("--url", default="", help="a database on a server that runs, to play on")
     parser.add_argument("--play", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--trace", action="store_true")
     asked = parser.parse_args()
+    if asked.trace and asked.database == "postgresql" and not asked.url:
+        with postgres_server() as server:
+            sys.exit(play(asked.rounds, asked.seed, True, server.url(server.create())))
     if asked.play or asked.trace:
         sys.exit(play(asked.play or asked.rounds, asked.seed, asked.trace, asked.url))
     sys.exit(bool(main(asked.rounds, asked.seed, asked.processes, asked.database)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from random import Random
@@ -41,42 +41,20 @@ from gateway.settings import Settings
 from gateway.turns.engine import Engine
 from gateway.turns.engines import Engines
 from gateway.turns.fair import place_of
-from gateway.turns.journals import Taken
 from gateway.turns.spec import AgentSpec
 from tests.crash.simulated.callers import Callers
 from tests.crash.simulated.checks import violations
-from tests.crash.simulated.database import Backend, Memory
+from tests.crash.simulated.database import Memory
 from tests.crash.simulated.loop import HOST, Host, SimulatedLoop, Stuck, ordered_scopes
-from tests.crash.simulated.remote import Backend as RemoteBackend
 from tests.crash.simulated.remote import Remote
 from tests.crash.simulated.runtime import Machine, Starting
+from tests.crash.simulated.sites import Journals, NoHands, Site
 
 HOUR = 3_600_000_000  # microseconds
 EPOCH = 1_800_000_000_000_000_000  # nanoseconds
 FAULTS_SECONDS = 15.0
 REST_SECONDS = 300.0  # until which everything has to have come to rest, once nothing fails any more
 STOP_SECONDS = 30.0  # in which a worker that is asked to stop has to
-
-
-@dataclass(eq=False)
-class Site:
-    """One gateway or worker process."""
-
-    host: Host
-    backend: Backend | RemoteBackend
-    engine: Engine
-    starting: Starting | None = None
-    root: asyncio.Task[Any] | None = None
-    scope: anyio.CancelScope | None = None
-    leaving: bool = False  # was asked to stop
-
-    async def run(self) -> None:
-        with anyio.CancelScope() as self.scope:
-            await self.engine.worker.run()
-
-    def stop(self) -> None:
-        if self.scope is not None:
-            self.scope.cancel()
 
 
 @cache
@@ -308,8 +286,8 @@ class World:
         site.starting = Starting(self.machine, lambda turn_id: worker._held[turn_id].turn)
         worker.starter = worker.maker.starter = cast(Any, site.starting)
         site.starting.engines = Engines(worker.log.database, worker.name, site.starting.silent, site.starting.sweep)
-        worker.hands = cast(Any, _NoHands())
-        cast(Any, worker.maker.memory)._journals = _Journals(self.random)
+        worker.hands = cast(Any, NoHands())
+        cast(Any, worker.maker.memory)._journals = Journals(self.random)
         site.root = self.loop.spawn(site.host, site.run())
         if self.random.random() < 0.4:
             self._later(self.random.random() * 3, partial(self._loses_engine, site))
@@ -379,27 +357,3 @@ class World:
                 return call(*args)
             finally:
                 await anyio.sleep(self.random.random() * 0.002)
-
-
-class _NoHands:
-    """Nobody asks for a container."""
-
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
-        await anyio.sleep_forever()
-
-    async def end(self, turn_id: str) -> None: ...
-
-
-@dataclass
-class _Journals:
-    """Journals that are where they should be, most of the time."""
-
-    random: Random
-
-    def take(self, session_id: str, known: str | None, name: str) -> Taken:
-        if self.random.random() < 0.005:
-            raise OSError("The journal cannot be read.")
-        return Taken("here" if self.random.random() < 0.97 else "lost")
-
-    def keep(self, session_id: str, name: str, native: Mapping[str, Any]) -> None: ...

@@ -33,9 +33,10 @@ def first() -> Iterator[DockerClient]:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def hub(first: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with registry(tmp_path_factory.mktemp("registry")) as found:
         yield found
+        found.forgotten_by(first)
 
 
 @pytest.fixture(scope="module")
