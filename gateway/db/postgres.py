@@ -3,8 +3,8 @@
 Those one after another share a commit as on SQLite: whatever arrived during the last one is the next. An advisory lock
 keeps the processes apart. What may run `beside` has a transaction, and a connection, of its own.
 
-A commit whose answer got lost is looked up by its transaction's number once the database is back, so that what `write`
-says is always true.
+A commit whose answer got lost is looked up once the database is back (`db.commits`), so that what `write` says is always
+true.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
+from gateway.db.commits import Mark, forget, is_stored, mark
 from gateway.db.jobs import Heard, Job, Operation, T, run_all, transaction
 from gateway.db.line import ALIVE, Line, key_of
 from gateway.db.migrate import upgrade
@@ -49,7 +50,7 @@ _SERVER = {
     "idle_in_transaction_session_timeout": "4s",
 }
 _AGAIN = frozenset({"40001", "40P01", "0A000", "57P01", "57P02", "25P03"})  # conflict, deadlock, schema, shutdown
-_NUMBER = "pg_current_xact_id()::text"
+_TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _OUR_FAULT = ("22", "23", "42")  # classes of errors that another try cannot mend
 
 
@@ -134,21 +135,21 @@ class Postgres:
     async def _one_after_another(self) -> None:
         while self._waiting:
             jobs = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
-            await self._commit(jobs, f"SELECT {_NUMBER}, pg_advisory_xact_lock({_ORDERLY})")
+            await self._commit(jobs, f"pg_advisory_xact_lock({_ORDERLY})")
         self._orderly = False
 
     async def _beside(self, job: Job) -> None:
         async with self._writers:
-            await self._commit([job], f"SELECT {_NUMBER}")
+            await self._commit([job], "1")
 
-    async def _commit(self, jobs: Sequence[Job], first: str) -> None:
+    async def _commit(self, jobs: Sequence[Job], also: str) -> None:
         try:
             async with _errors():
-                await self._until_it_works(lambda: self._commit_once(_Attempt(jobs, first)))
+                await self._until_it_works(lambda: self._commit_once(_Attempt(jobs, also)))
         except Exception as exc:
             if len(jobs) > 1:
                 for job in jobs:
-                    await self._commit([job], first)
+                    await self._commit([job], also)
                 return
             jobs[0].error = exc
         for job in jobs:
@@ -158,17 +159,15 @@ class Postgres:
         try:
             await self._once(attempt.run)
         except Exception:
-            if not attempt.committing or not await self._stored(attempt.number):
+            if attempt.committing is None or not await self._stored(attempt.committing):
                 raise
 
-    async def _stored(self, number: str) -> bool:
+    async def _stored(self, made: Mark) -> bool:
         """What became of a commit that was not answered. Raises Unavailable if the database does not come back."""
         with anyio.move_on_after(OUTCOME_SECONDS):
             while True:
                 with suppress(Exception):
-                    status = await self._once(lambda conn: conn.exec_driver_sql(f"SELECT pg_xact_status('{number}')").scalar())
-                    if status in ("committed", "aborted"):
-                        return bool(status == "committed")
+                    return await self._once(lambda conn: is_stored(partial(_say, conn), made))
                 await anyio.sleep(0.1)
         raise Unavailable("The database did not come back to tell whether a commit was stored.", HINT)
 
@@ -196,29 +195,30 @@ class Postgres:
 
 @dataclass(slots=True)
 class _Attempt:
-    """Jobs that are tried in one transaction; `number` tells it from all others."""
+    """Jobs that are tried in one transaction, which asks for `also` first."""
 
     jobs: Sequence[Job]
-    first: str
-    number: str = ""
-    committing: bool = False
+    also: str
+    committing: Mark | None = None  # from when it may be committed
 
     def run(self, conn: Connection) -> None:
         say = partial(_say, conn)
         with transaction(say, "BEGIN"):
-            self.number = say(self.first)
+            made = mark(conn, say, self.also)
             run_all(conn, self.jobs)
-            self.committing = True
+            self.committing = made
 
 
-def _say(conn: Connection, sql: str) -> Any:
+def _say(conn: Connection, sql: str, *values: object) -> Any:
     """The first column of a statement's first row, from the driver itself: what stands around every transaction is many a
     statement, and SQLAlchemy takes as long for each as the server.
     """
     driver: Any = conn.connection.driver_connection
     try:
-        return await_only(driver.fetchval(sql))
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        return await_only(driver.fetchval(sql, *values))
+    except _TROUBLE as exc:
+        if isinstance(exc, asyncpg.InternalClientError):  # the server's last words came when nobody had asked anything
+            driver.terminate()
         raise DBAPIError(sql, None, exc, connection_invalidated=driver.is_closed()) from exc
 
 
@@ -256,6 +256,7 @@ def _upgrade(conn: Connection) -> None:
     with transaction(partial(_say, conn), "BEGIN"):
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA})")
         upgrade(conn)
+        forget(partial(_say, conn))
 
 
 @asynccontextmanager
@@ -267,7 +268,7 @@ async def _errors() -> AsyncIterator[None]:
         if str(getattr(exc.orig, "sqlstate", None) or "")[:2] in _OUR_FAULT:
             raise
         raise Unavailable(f"The database did not answer: {exc.orig}", HINT) from exc
-    except (OSError, TimeoutError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+    except (*_TROUBLE, PoolTimeout) as exc:
         raise Unavailable(f"The database did not answer: {exc!r}", HINT) from exc
 
 

@@ -51,7 +51,7 @@ async def test_a_command_whose_engine_is_killed_is_not_run_twice(stage: Stage, e
     (result,) = results
     assert result == again
     assert (result.is_error, result.interrupted, result.exit_code) == (True, True, None)
-    assert result.output.startswith("so far\n[its container was cut off: it is not known")
+    assert "[its container was cut off: it is not known" in result.output
     assert refused == Result("The sandbox cannot be used now.", is_error=True)
     assert left.output.startswith("ran\n")
     assert "sleep 300" not in left.output

@@ -97,7 +97,7 @@ async def test_a_turn_waits_for_room_and_nothing_new_is_accepted_meanwhile(small
 
 async def test_a_turn_that_finds_no_room_for_longer_than_a_lease_ends_when_there_is_some(small: Full) -> None:
     """[LEASE-5] [INV-6]"""
-    lease = {"lease_seconds": 0.5, "stop_seconds": 0.2, "turn_attempts": 1}
+    lease = {"lease_seconds": 1.5, "stop_seconds": 0.2, "turn_attempts": 1}
     async with serving(small.data_dir, RUNTIMES, **lease, **small.settings) as gateway:
         await make_agent(gateway, "parrot", "parrot")
         with anyio.fail_after(60):

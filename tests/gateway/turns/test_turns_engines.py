@@ -56,11 +56,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.mark.usefixtures("database_url")
 async def test_who_has_no_engine_leaves_turns_to_who_has_one(tmp_path: Path, clock: Clock) -> None:
     """[BOX-8] Where nobody has one, everybody may begin them."""
-    async with opened(tmp_path) as log:
-        one, two = Worker(log.database, "wrk_1", "It is away."), Worker(log.database, "wrk_2")
-        await log.database.appear("wrk_1")
+    async with opened(tmp_path) as mine, opened(tmp_path) as yours:
+        one, two = Worker(mine.database, "wrk_1", "It is away."), Worker(yours.database, "wrk_2")
+        await mine.database.appear("wrk_1")
         assert await one.look()
-        await log.database.appear("wrk_2")
+        await yours.database.appear("wrk_2")
         assert await two.look()
         assert (await one.look(), await two.look()) == (False, True)
         assert await one.engines.where() == "unsure"
@@ -77,11 +77,11 @@ async def test_who_has_no_engine_leaves_turns_to_who_has_one(tmp_path: Path, clo
 @pytest.mark.usefixtures("database_url")
 async def test_nobody_waits_for_a_worker_that_is_dead_or_stands_still(tmp_path: Path, clock: Clock) -> None:
     """[INV-6]"""
-    async with opened(tmp_path) as log:
-        await log.database.appear("wrk_1")
-        await log.database.appear("wrk_2")
-        one = Worker(log.database, "wrk_1", "It is away.")
-        two, dead = Worker(log.database, "wrk_2"), Worker(log.database, "wrk_dead")
+    async with opened(tmp_path) as mine, opened(tmp_path) as yours:
+        await mine.database.appear("wrk_1")
+        await yours.database.appear("wrk_2")
+        one = Worker(mine.database, "wrk_1", "It is away.")
+        two, dead = Worker(yours.database, "wrk_2"), Worker(yours.database, "wrk_dead")
         assert await one.look()
         await two.look()
         await dead.look()
