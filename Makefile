@@ -52,7 +52,7 @@ test: check
 	@if command -v npm >/dev/null; then $(MAKE) clis clients; else echo "npm is missing: the tests with the real CLIs and with other clients will be skipped"; fi
 	@if $(BIN)/python -c 'import os, sys; from adapters.launch.container import unreachable; sys.exit(unreachable(os.environ) or 0)'; \
 		then $(MAKE) images BASE=local; else echo "No container engine answers: the tests of containers will be skipped"; fi
-	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 placements: setup clis
 	$(MAKE) images BASE=local
