@@ -53,17 +53,14 @@ def add(conn: Connection) -> None:
 
 
 async def test_a_commit_that_a_dead_server_lost_is_not_taken_for_anothers(own_server: PostgresServer) -> None:
-    """[INV-1] The server gives the number of the lost transaction to the next one."""
+    """[INV-1] The server may give the number of the lost transaction to the next one."""
     url = own_server.url(own_server.create())
     async with opened(url) as (database, backend):
         lost = await begun(url, 1)
-        number = await lost.fetchval("SELECT pg_current_xact_id()::text")
         await anyio.to_thread.run_sync(own_server.stop, signal.SIGQUIT)
         await anyio.to_thread.run_sync(own_server.start)
+        lost.terminate()
         await database.write(add)
-        another = await asyncpg.connect(url)
-        assert await another.fetchval(f"SELECT pg_xact_status('{number}')") == "committed"
-        await another.close()
         assert not await backend._stored(Mark("ours", 1))
 
 
