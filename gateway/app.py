@@ -6,8 +6,8 @@
       -> a2a.handler             checks the message and hands it in
       -> files.intake            its files are checked and stored before anything names them
       -> turns.engine.accept     stored with its queued turn in one transaction, before anything is answered
-      -> turns.worker            claims the turn under a new fence and holds it (turns.held) through all its attempts; each is a
-      -> turns.runner            that starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
+      -> turns.worker            claims the turn under a new fence, holds it (turns.held) through all its attempts, each by a
+      -> turns.runner            which starts the agent's runtime (adapters.registration -> adapters.launch) and feeds each
                                  line it prints to the runtime's dialogue; events go to
       -> runtime_api             where the runtime is an image of its own: it posts its lines here, by HTTP from its container
       -> egress.gate             where the agent has an egress policy: its only way out of its sandbox, proxy and all

@@ -34,7 +34,7 @@ from gateway.errors import CallReused, Conflict, InvalidParams, SwitchboardError
 from gateway.hands import acts, calls
 from gateway.hands.rooms import Rooms, Used
 from gateway.hands.tools import TOOLS, Bash, Input, Result, Tool, input_of, told, wrong
-from gateway.hands.ways import Ways
+from gateway.hands.ways import Teller, Ways
 from gateway.log.store import locked
 from gateway.settings import Settings
 from gateway.turns.launching import Place
@@ -53,17 +53,8 @@ log_ = structlog.get_logger("switchboard.hands")
 Write = Callable[[Connection], None]
 
 
-class Brain(Protocol):
+class Brain(Teller, Protocol):
     """Whoever calls: a running turn, and the way its events go into the log."""
-
-    @property
-    def turn(self) -> Claimed: ...
-
-    @property
-    def place(self) -> Place: ...
-
-    @property
-    def spec(self) -> AgentSpec: ...
 
     async def say(self, line: Mapping[str, Any], write: Write | None = None) -> None:
         """Tell a line of specs/jsonl-protocol.md; its events are durable, in one transaction with `write`.

@@ -98,13 +98,13 @@ def take(conn: Connection, turn: Any, owner: str, seconds: float, *, starts: boo
     session = conn.execute(_LOCKED, {"key": turn.session_id}).one()
     fence, spent = session.fence + 1, session.spent or {}
     held = {"fence": fence, "owner": owner, "lease_until": _until(conn, seconds), "lease_seconds": seconds}
+    changed: dict[str, Any] = {"fence": fence}
     if starts:
         spent = {**spent, "turns": spent.get("turns", 0) + 1}
-        conn.execute(_SET_SESSION, {"key": session.id, "fence": fence, "status": "running", "spent": spent})
-        conn.execute(_SET, {"key": turn.id, **held, "state": "running"})
-    else:
-        conn.execute(_SET_SESSION, {"key": session.id, "fence": fence})
-        conn.execute(_SET, {"key": turn.id, **held})
+        changed |= {"status": "running", "spent": spent}
+        held["state"] = "running"
+    conn.execute(_SET_SESSION, {"key": session.id, **changed})
+    conn.execute(_SET, {"key": turn.id, **held})
     return Claimed(
         id=turn.id,
         session_id=turn.session_id,
