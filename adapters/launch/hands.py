@@ -198,13 +198,24 @@ class Room:
     async def _kill(self, mark: str, group: str) -> bool:
         """Whether the engine has done it. If not, it is done where this machine runs it, and once more by and by."""
         with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(KILL_SECONDS), suppress(LaunchError):
-                await end(self._engine, self._quarters.name, mark, group)
+            with anyio.move_on_after(KILL_SECONDS), suppress(EngineGone):
+                while not await self._killed(mark, group):
+                    await anyio.sleep(PAUSE_SECONDS)
                 return True
             if mark:
                 self._left.add(mark)
                 await anyio.to_thread.run_sync(end_strays, self._id, f"{MARK}={mark}")
         return False
+
+    async def _killed(self, mark: str, group: str) -> bool:
+        """Whether the engine has done it: it may refuse while the container is on its way down. Raises EngineGone."""
+        try:
+            await end(self._engine, self._quarters.name, mark, group)
+        except EngineGone:
+            raise
+        except LaunchError:
+            return False
+        return True
 
 
 async def rooms(engine: Engine, installation: str) -> list[Found]:

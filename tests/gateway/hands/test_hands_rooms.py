@@ -125,7 +125,7 @@ async def test_a_container_that_is_stopped_under_a_command_is_told_of(stage: Sta
         await hands.stop(stage.engine, found.id)
     assert results[0].is_error
     assert results[0].exit_code is None
-    assert results[0].output.startswith("so far\n[its container was ")
+    assert results[0].output.startswith("so far\n[its container was stopped")
     assert (await stage.call(brain, "bash", command="echo up")).output == "up\n"
 
 
