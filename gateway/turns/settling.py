@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from adapters.events import ErrorCategory
 from gateway.clock import new_id
 from gateway.db.jobs import Operation
-from gateway.errors import Fenced, SwitchboardError
+from gateway.errors import Fenced, OutcomeUnknown, SwitchboardError
 from gateway.files import rows
 from gateway.files.store import Store
 from gateway.log.rows import Batch
@@ -73,7 +73,7 @@ class Settling:
             while True:
                 try:
                     await write(op)
-                except Fenced:
+                except (Fenced, OutcomeUnknown):
                     return False
                 except SwitchboardError as exc:
                     log_.error("turn_not_settled", error=exc.message)
