@@ -48,7 +48,7 @@ def main() -> int:
             print(f"SWITCHBOARD_{name}={error['input']!r}: {error['msg']}", file=sys.stderr)
         return 2
     except SwitchboardError as exc:
-        print(f"{exc.message} {exc.hint}".strip(), file=sys.stderr)
+        print(exc.said, file=sys.stderr)
         return exc.codes.exit
     except OSError as exc:
         print(f"The data directory {str(settings.data_dir)!r} cannot be used: {exc}", file=sys.stderr)
@@ -58,6 +58,8 @@ def main() -> int:
     server = _Server(config(app, settings, timeout_graceful_shutdown=patience), app)
     with suppress(KeyboardInterrupt):
         server.run()
+    if app.state.why:
+        print(app.state.why.said, file=sys.stderr)
     return 0 if server.started else NOT_STARTED
 
 
