@@ -23,7 +23,8 @@
     ├── RateLimited           too many calls, or tasks, of one caller
     ├── RuntimeUnavailable    the runtime is not installed, or its key is missing
     ├── Fenced                a superseded runner tried to write (never leaves the engine)
-    └── Unavailable           the database is down, or the disk is full: nothing was acknowledged
+    ├── Unavailable           the database is down, or the disk is full: nothing was done
+    └── OutcomeUnknown        the database was lost in the middle of a commit: it may be stored, or not
 
 Owners get message and hint. Callers get a neutral sentence with an incident id; the translation is the A2A face's.
 Every error leaves in one JSON shape: {"code", "message", "hint"}: in JSON-RPC as `error.data`, in HTTP as the body.
@@ -176,6 +177,13 @@ class Unavailable(SwitchboardError):
     incident = ""
 
 
+class OutcomeUnknown(SwitchboardError):
+    """Whoever would try again must know that doing it twice harms nobody. `incident` as of Unavailable."""
+
+    code = "outcome_unknown"
+    incident = ""
+
+
 TABLE: dict[str, Codes] = {
     "internal_error": Codes(-32603, 500, 1),
     "usage_error": Codes(-32602, 400, 2),
@@ -200,4 +208,5 @@ TABLE: dict[str, Codes] = {
     "fenced": Codes(-32603, 500, 1),
     "unavailable": Codes(-32014, 503, 1),
     "rate_limited": Codes(-32015, 429, 1),
+    "outcome_unknown": Codes(-32017, 503, 1),
 }

@@ -199,7 +199,7 @@ class Room:
         """Whether the engine has done it. If not, it is done where this machine runs it, and once more by and by."""
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(KILL_SECONDS), suppress(EngineGone):
-                while not await self._killed(mark, group):
+                while not await self._killed(mark, group):  # noqa: ASYNC110  (an engine sets no event)
                     await anyio.sleep(PAUSE_SECONDS)
                 return True
             if mark:

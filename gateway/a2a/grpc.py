@@ -27,7 +27,7 @@ from gateway.a2a.extension import activated
 from gateway.a2a.grpc_reading import Reading
 from gateway.a2a.handler import Handler
 from gateway.a2a.handler03 import Handler03
-from gateway.a2a.security import KeyReusedError, SignInError, TooManyError, UnavailableError, a2a_error
+from gateway.a2a.security import KeyReusedError, OutcomeUnknownError, SignInError, TooManyError, UnavailableError, a2a_error
 from gateway.a2a.versions import HEADER, Version, require, spoken
 from gateway.auth.addresses import HEADER as FORWARDED
 from gateway.clock import new_id
@@ -43,6 +43,7 @@ _ERROR_CODE_MAP[SignInError] = grpc.StatusCode.UNAUTHENTICATED
 _ERROR_CODE_MAP[TooManyError] = grpc.StatusCode.RESOURCE_EXHAUSTED
 _ERROR_CODE_MAP[KeyReusedError] = grpc.StatusCode.INVALID_ARGUMENT
 _ERROR_CODE_MAP[UnavailableError] = grpc.StatusCode.UNAVAILABLE
+_ERROR_CODE_MAP[OutcomeUnknownError] = grpc.StatusCode.UNKNOWN  # not UNAVAILABLE, which clients may try again by themselves
 
 log_ = structlog.get_logger("switchboard.a2a")
 

@@ -46,6 +46,7 @@ from gateway.errors import (
     KeyReused,
     NotAllowed,
     NotFound,
+    OutcomeUnknown,
     RateLimited,
     SwitchboardError,
     Unavailable,
@@ -349,7 +350,7 @@ def _a2a_errors(context: ServerCallContext) -> Iterator[None]:
         raise ContentTypeNotSupportedError(exc.said) from exc
     except UsageError as exc:
         raise InvalidParamsError(exc.said) from exc
-    except Unavailable as exc:
+    except (Unavailable, OutcomeUnknown) as exc:
         exc.incident = _incident(exc)
         raise _refused(context, exc) from exc
     except Exception as exc:

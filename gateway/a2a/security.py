@@ -14,7 +14,17 @@ from a2a.utils import errors as sdk
 
 from gateway.a2a.cards import Face
 from gateway.auth.oidc import discovery_url
-from gateway.errors import TABLE, KeyReused, NotAllowed, NotFound, RateLimited, SwitchboardError, Unavailable, WrongKey
+from gateway.errors import (
+    TABLE,
+    KeyReused,
+    NotAllowed,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    SwitchboardError,
+    Unavailable,
+    WrongKey,
+)
 from gateway.settings import Settings
 
 Json = dict[str, Any]
@@ -32,6 +42,10 @@ class UnavailableError(sdk.A2AError):
     pass
 
 
+class OutcomeUnknownError(sdk.A2AError):
+    """What was asked for may be done, or not."""
+
+
 class KeyReusedError(sdk.A2AError):
     """An idempotency key that stands for another request."""
 
@@ -47,6 +61,12 @@ _enter(SignInError, TABLE[NotAllowed.code].jsonrpc, sdk.ErrorMapping(401, "UNAUT
 _enter(TooManyError, TABLE[RateLimited.code].jsonrpc, sdk.ErrorMapping(429, "RESOURCE_EXHAUSTED", "RATE_LIMITED"))
 _enter(KeyReusedError, TABLE[KeyReused.code].jsonrpc, sdk.ErrorMapping(422, "INVALID_ARGUMENT", "IDEMPOTENCY_KEY_REUSED"))
 _enter(UnavailableError, TABLE[Unavailable.code].jsonrpc, sdk.ErrorMapping(503, "UNAVAILABLE", "UNAVAILABLE"))
+_enter(OutcomeUnknownError, TABLE[OutcomeUnknown.code].jsonrpc, sdk.ErrorMapping(503, "UNKNOWN", "OUTCOME_UNKNOWN"))
+
+_LOOK = (
+    "A message sent again under its Idempotency-Key is done once; a streaming one sent again as it was, with its messageId and"
+    " Last-Event-ID: 0, never twice."
+)
 
 
 def a2a_error(exc: SwitchboardError) -> sdk.A2AError:
@@ -63,6 +83,9 @@ def a2a_error(exc: SwitchboardError) -> sdk.A2AError:
         case Unavailable():
             incident = f" (incident {exc.incident})" if exc.incident else ""
             return UnavailableError(f"The agent is not available now. Try again later{incident}.")
+        case OutcomeUnknown():
+            incident = f" (incident {exc.incident})" if exc.incident else ""
+            return OutcomeUnknownError(f"It is not known whether this was done{incident}. {_LOOK}")
     return sdk.InternalError("The agent could not answer.")
 
 

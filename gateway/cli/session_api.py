@@ -18,7 +18,7 @@ import httpx2
 from gateway.cli import wire
 from gateway.cli.caller import PAUSES, SILENCE_SECONDS
 from gateway.cli.connection import find_token, find_url
-from gateway.errors import SwitchboardError, Unavailable
+from gateway.errors import OutcomeUnknown, SwitchboardError, Unavailable
 
 READ_SECONDS = 60.0
 PATH = "/v1/sessions"
@@ -42,7 +42,9 @@ class SessionApi:
         body = {"input": input, "mode": mode, "idempotency_key": key or str(uuid4())}
         try:
             return self.post(id, "messages", body=body)
-        except Unavailable:
+        except SwitchboardError as exc:
+            if not isinstance(exc, Unavailable) and exc.code != OutcomeUnknown.code:
+                raise
             return self.post(id, "messages", body=body)
 
     def address(self, *place: str) -> str:

@@ -48,8 +48,9 @@ class Database:
         """Run `op` in a transaction and return its result once it is durable.
 
         `after` is called on the event loop with the result right after the commit, in commit order, even if the
-        caller was cancelled meanwhile. Raises what `op` raises, and
-        Unavailable when the database refuses (down, locked, disk full): then nothing was stored.
+        caller was cancelled meanwhile. Raises what `op` raises; Unavailable when the database refuses (down, locked, disk
+        full): then nothing was stored; OutcomeUnknown when it was lost in the middle of the commit and did not come back: then
+        `op` may be stored, and `after` is not called.
         """
         if self._closed:
             raise Unavailable("The gateway is shutting down.", "Try again later.")

@@ -4,7 +4,7 @@ Those one after another share a commit as on SQLite: whatever arrived during the
 keeps the processes apart. What may run `beside` has a transaction, and a connection, of its own.
 
 A commit whose answer got lost is looked up once the database is back (`db.commits`), so that what `write` says is always
-true.
+true. If it does not come back in time `write` says that it does not know, and nothing of that commit is tried again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.db.commits import Mark, forget, is_stored, mark
 from gateway.db.jobs import Heard, Job, Operation, T, run_all, transaction
 from gateway.db.line import ALIVE, Line, key_of
 from gateway.db.migrate import upgrade
-from gateway.errors import Unavailable
+from gateway.errors import OutcomeUnknown, Unavailable
 
 MAX_BATCH = 32  # operations of one commit; all processes wait for it
 WRITERS = 5  # transactions beside that one
@@ -146,6 +146,9 @@ class Postgres:
         try:
             async with _errors():
                 await self._until_it_works(lambda: self._commit_once(_Attempt(jobs, also)))
+        except OutcomeUnknown as exc:
+            for job in jobs:
+                job.error = OutcomeUnknown(exc.message, exc.hint)
         except Exception as exc:
             if len(jobs) > 1:
                 for job in jobs:
@@ -163,13 +166,13 @@ class Postgres:
                 raise
 
     async def _stored(self, made: Mark) -> bool:
-        """What became of a commit that was not answered. Raises Unavailable if the database does not come back."""
+        """What became of a commit that was not answered. Raises OutcomeUnknown if the database does not come back."""
         with anyio.move_on_after(OUTCOME_SECONDS):
             while True:
                 with suppress(Exception):
                     return await self._once(lambda conn: is_stored(partial(_say, conn), made))
                 await anyio.sleep(0.1)
-        raise Unavailable("The database did not come back to tell whether a commit was stored.", HINT)
+        raise OutcomeUnknown("The database did not come back to tell whether a commit was stored.", HINT)
 
     # -- one transaction
 

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.auth.owners import OwnerKey
-from gateway.errors import TABLE, SwitchboardError, TooLarge, Unavailable
+from gateway.errors import TABLE, OutcomeUnknown, SwitchboardError, TooLarge, Unavailable
 from gateway.owner.context import Owner
 from gateway.owner.methods import METHODS
 from gateway.owner.rpc import answer
@@ -32,8 +32,10 @@ def routes(owner: Owner, key: OwnerKey) -> list[Route]:
         found = await answer(body, owner, METHODS)
         if found is None:
             return Response(status_code=204)
-        away = isinstance(found, dict) and found.get("error", {}).get("code") == TABLE[Unavailable.code].jsonrpc
-        return JSONResponse(found, 503, AWAY) if away else JSONResponse(found, headers=NO_STORE)
+        code = found.get("error", {}).get("code") if isinstance(found, dict) else None
+        if code == TABLE[Unavailable.code].jsonrpc:
+            return JSONResponse(found, 503, AWAY)
+        return JSONResponse(found, 503 if code == TABLE[OutcomeUnknown.code].jsonrpc else 200, NO_STORE)
 
     return [Route("/owner", endpoint, methods=["POST"])]
 

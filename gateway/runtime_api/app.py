@@ -31,6 +31,7 @@ from gateway.errors import (
     InvalidParams,
     NotAllowed,
     NotFound,
+    OutcomeUnknown,
     SwitchboardError,
     TooLarge,
     Unavailable,
@@ -191,6 +192,8 @@ def _answer(model: BaseModel) -> Response:
 def refusal(exc: SwitchboardError) -> Response:
     """An error as its answer; what is not the image's to know is an incident."""
     exc = superseded() if isinstance(exc, Fenced) else exc
+    if isinstance(exc, OutcomeUnknown):  # to an image the same: what it sends again under the same ids is done once
+        exc = Unavailable(exc.message, exc.hint)
     headers = {"Retry-After": str(RETRY_SECONDS)} if isinstance(exc, Unavailable) else {}
     problem: Mapping[str, Any] = {"index": None, "reason": None, **exc.to_json()}
     if isinstance(exc, NotAllowed):

@@ -22,6 +22,7 @@ from gateway.errors import (
     InvalidParams,
     NotAllowed,
     NotFound,
+    OutcomeUnknown,
     OutOfScope,
     RateLimited,
     SwitchboardError,
@@ -35,6 +36,7 @@ from gateway.wire import BadBody, checked_body
 NO_STORE = {"Cache-Control": "no-store"}
 RETRY_SECONDS = 1
 _TOLD = (UsageError, NotFound, Conflict, NotAllowed, OutOfScope, RateLimited)
+_LOOK = "Send it again under its Idempotency-Key, and it is done once; where it had none, look at the sessions first."
 _SECRET = ("destinations", "secrets")  # what holds or may hold secrets is not quoted
 M = TypeVar("M", bound=BaseModel)
 
@@ -69,6 +71,9 @@ def told(exc: Exception) -> dict[str, Any]:
     if isinstance(exc, Unavailable):
         log_.error("request_failed", incident=incident, error=exc.message)
         return Unavailable(f"The gateway is not available now (incident {incident}).", "Try again later.").to_json()
+    if isinstance(exc, OutcomeUnknown):
+        log_.error("request_failed", incident=incident, error=exc.message)
+        return OutcomeUnknown(f"It is not known whether this was done (incident {incident}).", _LOOK).to_json()
     log_.error("request_failed", incident=incident, exc_info=exc)
     return SwitchboardError(f"The gateway could not answer (incident {incident}).", "Try again later.").to_json()
 

@@ -33,7 +33,7 @@ _SAID = {
     415: "The body is no application/json.",
     422: "The idempotency key was used for another request.",
     429: "Too many requests, or too much at work.",
-    503: "The gateway is not available now; nothing was done.",
+    503: "The gateway is not available now; nothing was done. Without Retry-After it may have been: the code says so.",
 }
 _SECURITY = {
     "bearer": {

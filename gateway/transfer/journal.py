@@ -5,27 +5,41 @@ Sockets, pipes and devices stay behind, and what is only a cache. A symlink that
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import stat
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from gateway.turns.copies import CACHES, PARTS
+from gateway.turns.copies import Kept, walk
 from gateway.turns.journals import replace
 
 
 def pack(place: Path, out: BinaryIO) -> None:
     """Write what there is of a session's directory."""
     with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as tar:
-        for part in PARTS:
-            if (place / part).is_dir():
-                tar.add(place / part, part, filter=_wanted)
+        for kept in walk(place):
+            with suppress(FileNotFoundError):
+                _add(tar, kept)
 
 
-def _wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return member if member.name not in CACHES and (member.isreg() or member.isdir() or member.issym()) else None
+def _add(tar: tarfile.TarFile, kept: Kept) -> None:
+    member = tarfile.TarInfo(kept.path)
+    member.mode, member.mtime = stat.S_IMODE(kept.status.st_mode), kept.status.st_mtime
+    if kept.kind == "file":
+        with kept.opened() as file:
+            member.size = os.fstat(file.fileno()).st_size
+            tar.addfile(member, file)
+        return
+    if kept.kind == "link":
+        member.type, member.linkname = tarfile.SYMTYPE, kept.target
+    else:
+        member.type = tarfile.DIRTYPE
+    tar.addfile(member)
 
 
 def unpack(file: BinaryIO, place: Path) -> None:

@@ -9,13 +9,20 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 PARTS = ("home", "work")
 NATIVE = "native.json"
 # Written anew whenever they are missing.
 CACHES = frozenset({"home/tmp", "home/.cache", "home/.npm", "home/.bun", "home/Library/Caches"})
+MAX_DEPTH = 200
+_KEPT = frozenset({stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK})
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Copies(Protocol):
@@ -32,37 +39,110 @@ class Copies(Protocol):
         """Copy the journal in `place`: whole, or not at all. Older copies are removed."""
 
 
-def walk(folder: Path, name: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """What of a part of a journal is kept, by its path (folders before what is in them): directories, files, symlinks."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            below = f"{name}/{entry.name}"
-            if below in CACHES:
-                continue
-            if entry.is_symlink() or entry.is_file(follow_symlinks=False):
-                yield below, entry
-            elif entry.is_dir(follow_symlinks=False):
-                yield below, entry
-                yield from walk(Path(entry.path), below)
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a journal: a directory, a file or a symlink, as long as the walk stands at it."""
+
+    path: str  # below the session's directory
+    status: os.stat_result
+    _name: str
+    _folder: int
+
+    @property
+    def kind(self) -> Literal["dir", "file", "link"]:
+        mode = self.status.st_mode
+        return "dir" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file"
+
+    @property
+    def target(self) -> str:
+        return os.readlink(self._name, dir_fd=self._folder)
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """The file. Raises FileNotFoundError where something else has taken its place."""
+        try:
+            handle = os.open(self._name, _FILE, dir_fd=self._folder)
+        except OSError as exc:
+            raise _gone(exc, self.path) from exc
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), self.path)
+            yield file
 
 
-def mirror(source: Path, target: Path, before: Path | None, name: str) -> None:
-    """Copy what is kept of a part of a journal. What `before` has already is linked."""
-    target.mkdir(parents=True, mode=0o700)
-    made = [(source, target)]
-    for below, entry in walk(source, name):
-        path = below[len(name) + 1 :]
-        new, old = target / path, before / path if before else None
-        if entry.is_symlink():
-            os.symlink(os.readlink(entry.path), new)
-        elif entry.is_dir(follow_symlinks=False):
-            new.mkdir(mode=0o700)
-            made.append((Path(entry.path), new))
-        elif not (old and _linked(entry, old, new)):
-            shutil.copyfile(entry.path, new, follow_symlinks=False)
-            shutil.copystat(entry.path, new, follow_symlinks=False)
-    for folder, copy in made:
-        shutil.copymode(folder, copy)
+def walk(place: Path) -> Iterator[Kept]:
+    """What is kept of a session's directory, folders before what is in them.
+
+    Who writes there meanwhile leads nowhere else: nothing is opened by a path that could be changed, no symlink followed.
+    """
+    try:
+        top = os.open(place, _FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        for part in PARTS:
+            with suppress(FileNotFoundError):
+                status = os.stat(part, dir_fd=top, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    yield Kept(part, status, part, top)
+                    yield from _below(top, part, part, MAX_DEPTH)
+    finally:
+        os.close(top)
+
+
+def _below(parent: int, name: str, path: str, depth: int) -> Iterator[Kept]:
+    if not depth:
+        raise OSError(ENAMETOOLONG, f"Folders are in each other {MAX_DEPTH} times", path)
+    try:
+        folder = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError as exc:
+        raise _gone(exc, path) from exc
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                below = f"{path}/{entry.name}"
+                if below in CACHES:
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_IFMT(status.st_mode) in _KEPT:
+                        yield Kept(below, status, entry.name, folder)
+                    if stat.S_ISDIR(status.st_mode):
+                        yield from _below(folder, entry.name, below, depth - 1)
+    finally:
+        os.close(folder)
+
+
+def _gone(exc: OSError, path: str) -> OSError:
+    """What has become something else is not there any more."""
+    return FileNotFoundError(ENOENT, os.strerror(ENOENT), path) if exc.errno in (ELOOP, ENOTDIR, ENXIO) else exc
+
+
+def mirror(place: Path, target: Path, before: Path | None) -> None:
+    """Copy what is kept of a session's directory. What `before` has already is linked."""
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made: list[tuple[Path, int]] = []
+    for kept in walk(place):
+        new, old = target / kept.path, before / kept.path if before else None
+        with suppress(FileNotFoundError):
+            if kept.kind == "link":
+                os.symlink(kept.target, new)
+            elif kept.kind == "dir":
+                new.mkdir(mode=0o700)
+                made.append((new, stat.S_IMODE(kept.status.st_mode)))
+            elif not (old and _linked(kept.status, old, new)):
+                copy(kept, new)
+    for folder, mode in made:
+        folder.chmod(mode)
+
+
+def copy(kept: Kept, new: Path) -> None:
+    """A file that is kept, with its mode and times. Raises FileNotFoundError where it is no longer there."""
+    with kept.opened() as file, new.open("xb") as out:
+        shutil.copyfileobj(file, out)
+        was = os.fstat(file.fileno())
+        os.fchmod(out.fileno(), stat.S_IMODE(was.st_mode))
+    os.utime(new, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
 def looks(status: os.stat_result) -> tuple[int, int, int]:
@@ -70,10 +150,10 @@ def looks(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_mode
 
 
-def _linked(entry: os.DirEntry[str], old: Path, new: Path) -> bool:
+def _linked(now: os.stat_result, old: Path, new: Path) -> bool:
     """Link `new` to `old`, if that is the file as it is."""
     try:
-        was, now = old.lstat(), entry.stat(follow_symlinks=False)
+        was = old.lstat()
         if not stat.S_ISREG(was.st_mode) or looks(was) != looks(now):
             return False
         os.link(old, new)

@@ -11,7 +11,7 @@ import structlog
 
 from adapters import events as ev
 from gateway.db.jobs import T
-from gateway.errors import Fenced, RuntimeUnavailable, Unavailable
+from gateway.errors import Fenced, OutcomeUnknown, RuntimeUnavailable, Unavailable
 from gateway.log.store import Log
 from gateway.settings import Settings
 from gateway.turns import leases, queue, resume
@@ -60,7 +60,7 @@ class Held:
                 await self._give_up()
         except* RuntimeUnavailable as missing:
             await settling.abandon(self.turn, "; ".join(map(str, missing.exceptions)), "runtime_missing")
-        except* Fenced:
+        except* (Fenced, OutcomeUnknown):
             await self._give_up()
         except* Exception:
             log_.exception("turn_broken", session=self.turn.session_id, turn=self.turn.id)
@@ -140,7 +140,10 @@ class Held:
     # -- broken off
 
     async def _give_up(self) -> None:
-        """Somebody else has the turn, or will: stop its process and say nothing."""
+        """Somebody else has the turn, or will: stop its process and say nothing.
+
+        So it is after a write of which nobody knows whether it is stored: whoever finds the turn sees what the log has.
+        """
         log_.warning("turn_superseded", session=self.turn.session_id, turn=self.turn.id)
         await self._stop()
 

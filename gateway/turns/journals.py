@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from gateway.errors import UsageError
-from gateway.turns.copies import Copies
+from gateway.turns.copies import PARTS, Copies
 from gateway.turns.mounted import Mounted
 from gateway.turns.objects import Objects
 
@@ -33,10 +34,15 @@ TRIES = 5  # of a copy that is replaced by a newer one while it is read
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A journal that an attempt begins with. `native`: what the runtime wanted remembered then, where that is not known."""
+    """A journal that an attempt begins with.
+
+    `native`: what the runtime wanted remembered then, where that is not known. `older`: it is a copy from before the last
+    attempt, whose own was not made, or not in time.
+    """
 
     how: Literal["here", "restored", "lost"]
     native: dict[str, Any] | None = None
+    older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ class Journals:
             if copy is None:
                 break
             try:
-                return Taken("restored", _restore(self.shared, copy, place))
+                return Taken("restored", _restore(self.shared, copy, place), older=copy < upto)
             except FileNotFoundError:
                 continue  # a newer one has taken its place meanwhile
         return Taken("lost")
@@ -95,10 +101,26 @@ def _restore(copies: Copies, copy: int, place: Path) -> dict[str, Any]:
     new = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         native = copies.restore(place.name, copy, new)
-        replace(new, place)
+        for part in PARTS:
+            _renew(place / part, new / part, new / f"{part}.old")
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return native
+
+
+def _renew(folder: Path, new: Path, old: Path) -> None:
+    """Put what is in a directory in place of what is in another one, which itself stays: a container may have it mounted.
+
+    Broken off in the middle it is done again, since the attempt's name is written down later.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    old.mkdir()
+    for name in os.listdir(folder):
+        os.rename(folder / name, old / name)
+    if new.is_dir():
+        folder.chmod(stat.S_IMODE(new.stat().st_mode))
+        for name in os.listdir(new):
+            os.rename(new / name, folder / name)
 
 
 def replace(new: Path, place: Path) -> None:

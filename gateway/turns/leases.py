@@ -166,12 +166,13 @@ def let_go(conn: Connection, turn: Claimed) -> None:
 
 
 def hand_back(conn: Connection, turn: Claimed) -> None:
-    """Put a turn of which nothing runs back into the queue, in its old place."""
+    """Put a turn of which nothing runs back into the queue, in its old place. What it has used stays counted."""
     locked(conn, turn.session_id, turn.fence)
-    raise_fence(conn, turn.session_id)
     conn.execute(_SET_HELD, {"key": turn.id, "held_fence": turn.fence, "state": "queued"})
-    spent = {**turn.spent, "turns": max(0, turn.spent.get("turns", 0) - 1)}
-    conn.execute(update(_session).where(_session.c.id == turn.session_id).values(status="queued", spent=spent))
+    session = conn.execute(_LOCKED, {"key": turn.session_id}).one()
+    spent = session.spent or {}
+    spent = {**spent, "turns": max(0, spent.get("turns", 0) - 1)}
+    conn.execute(_SET_SESSION, {"key": session.id, "fence": session.fence + 1, "status": "queued", "spent": spent})
 
 
 def raise_fence(conn: Connection, session_id: str) -> None:

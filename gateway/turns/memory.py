@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import structlog
 
@@ -23,6 +24,7 @@ _TOLD = {
     "restored": "The journal was restored from its shared copy.",
     "lost": "The journal is not on this machine, and there is no copy of it.",
 }
+_OLDER = "The journal was restored from a copy older than the last turn's end."
 
 log_ = structlog.get_logger("switchboard.memory")
 
@@ -53,9 +55,10 @@ class Memory:
         natives: dict[str, Json] = {"here": turn.native, "restored": taken.native or {}, "lost": {LOST: True}}
         native = natives[taken.how]
         turn = replace(turn, native={**native, JOURNAL: name})
-        notices = [ev.notice("journal", _TOLD[taken.how])] if taken.how in _TOLD else []
+        told = _OLDER if taken.older else _TOLD.get(taken.how)
+        notices = [ev.notice("journal", told)] if told else []
         knows_nothing = native.get(LOST) and not (native.get(spec.runtime) or {}).get("native_session")
-        if not reads and (knows_nothing or (asked.goes_on and taken.how != "here")):
+        if not reads and (knows_nothing or taken.older or (asked.goes_on and taken.how != "here")):
             said = await self._log.database.read(lambda conn: conversation(conn, turn, whole=asked.goes_on))
             if said:
                 asked = primed(asked, said)
@@ -65,6 +68,7 @@ class Memory:
     async def end(self, turn: Claimed, native: Json) -> None:
         """The turn's processes are gone: keep its journal where others can reach it."""
         try:
-            await anyio.to_thread.run_sync(self._journals.keep, turn.session_id, str(turn.fence), native)
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._journals.keep, turn.session_id, str(turn.fence), native)
         except OSError as exc:
             log_.error("journal_not_kept", session=turn.session_id, turn=turn.id, error=str(exc))

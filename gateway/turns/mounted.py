@@ -14,11 +14,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.turns.copies import NATIVE, PARTS, mirror
+from gateway.turns.copies import NATIVE, mirror
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,8 @@ class Mounted:
 
     def restore(self, session_id: str, name: int, new: Path) -> dict[str, Any]:
         copy = self.root / session_id / str(name)
-        for part in PARTS:
-            if (copy / part).is_dir():
-                mirror(copy / part, new / part, None, part)
+        copy.stat()
+        mirror(copy, new, None)
         native: dict[str, Any] = json.loads((copy / NATIVE).read_text("utf-8"))
         return native
 
@@ -47,10 +47,7 @@ class Mounted:
         folder.mkdir(exist_ok=True, mode=0o700)
         new = folder / f".{secrets.token_hex(8)}"
         try:
-            for part in PARTS:
-                if (place / part).is_dir():
-                    mirror(place / part, new / part, before / part if before else None, part)
-            (new / NATIVE).parent.mkdir(exist_ok=True, mode=0o700)
+            mirror(place, new, before)
             (new / NATIVE).write_text(json.dumps(dict(native)), "utf-8")
             _flush(new)
             os.replace(new, folder / str(name))
@@ -58,8 +55,11 @@ class Mounted:
         finally:
             shutil.rmtree(new, ignore_errors=True)
         for old in names:
-            if old < name:
-                shutil.rmtree(folder / str(old), ignore_errors=True)
+            if old < name:  # at once for whoever restores it: what is there by its name is whole
+                aside = folder / f".{secrets.token_hex(8)}"
+                with suppress(OSError):
+                    os.rename(folder / str(old), aside)
+                    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:

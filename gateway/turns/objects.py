@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EIO
 from pathlib import Path
 from typing import Any
 
-from gateway.turns.copies import PARTS, looks, walk
+from gateway.turns.copies import Kept, copy, looks, walk
 
 Json = dict[str, Any]
 
@@ -69,16 +71,25 @@ class Objects:
         with _explained():
             names, folder = self.names(session_id), f"{self.root}/{session_id}"
             before: dict[str, Json] = self._read(session_id, names[0])["entries"] if names else {}
-            entries = dict(_entries(place))
-            new: dict[Path, str] = {}
-            for path, entry in entries.items():
-                if entry["kind"] == "file":
-                    old = before.get(path, {})
-                    entry["object"] = old["object"] if _same(entry, old) else f"{name}/{len(new)}"
-                    if entry["object"].startswith(f"{name}/"):
-                        new[place / path] = f"{folder}/{entry['object']}"
-            if new:
-                self.files.put([str(path) for path in new], list(new.values()))
+            entries: dict[str, Json] = {}
+            stage = place.with_name(f".{place.name}.{secrets.token_hex(4)}")  # nobody changes what is on its way
+            stage.mkdir(parents=True, mode=0o700)
+            try:
+                new: list[Path] = []
+                for kept in walk(place):
+                    with suppress(FileNotFoundError):
+                        entry = _entry(kept)
+                        if entry["kind"] == "file" and _same(entry, old := before.get(kept.path, {})):
+                            entry["object"] = old["object"]
+                        elif entry["kind"] == "file":
+                            entry["object"] = f"{name}/{len(new)}"
+                            copy(kept, stage / str(len(new)))
+                            new.append(stage / str(len(new)))
+                        entries[kept.path] = entry
+                if new:
+                    self.files.put([str(path) for path in new], [f"{folder}/{name}/{path.name}" for path in new])
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
             told = json.dumps({"native": dict(native), "entries": entries})
             self.files.pipe_file(f"{folder}/{name}.json", told.encode())
             self._tidy(session_id, name, {entry["object"] for entry in entries.values() if "object" in entry})
@@ -114,19 +125,12 @@ class Objects:
             self.files.get(list(wanted), [str(path) for path in wanted.values()])
 
 
-def _entries(place: Path) -> Iterator[tuple[str, Json]]:
-    for part in PARTS:
-        if not (place / part).is_dir():
-            continue
-        yield part, {"kind": "dir", "mode": (place / part).stat().st_mode}
-        for path, entry in walk(place / part, part):
-            status = entry.stat(follow_symlinks=False)
-            if entry.is_symlink():
-                yield path, {"kind": "link", "target": os.readlink(entry.path)}
-            elif entry.is_dir(follow_symlinks=False):
-                yield path, {"kind": "dir", "mode": status.st_mode}
-            else:
-                yield path, {"kind": "file", **dict(zip(("size", "mtime_ns", "mode"), looks(status), strict=True))}
+def _entry(kept: Kept) -> Json:
+    if kept.kind == "link":
+        return {"kind": "link", "target": kept.target}
+    if kept.kind == "dir":
+        return {"kind": "dir", "mode": kept.status.st_mode}
+    return {"kind": "file", **dict(zip(("size", "mtime_ns", "mode"), looks(kept.status), strict=True))}
 
 
 def _same(new: Json, old: Json) -> bool:

@@ -10,16 +10,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from gateway.log.models import EventRow, Task
 from gateway.turns.asked import Asked
 from gateway.turns.leases import Claimed
+from gateway.turns.queue import first_seq
 from gateway.turns.spec import prompt_of
 
 MAX_CHARS = 32_000  # of the conversation; its end says most
 PAGE = 500
-_BEFORE = "[You have no memory of this conversation. This is what was said, the last of it at the end:]"
+_BEFORE = "[You have no memory of this conversation, or not of its end. This is what was said, the last of it at the end:]"
 _NOW = "[And this is the message to answer now:]"
 
 _event, _task = EventRow.__table__, Task.__table__  # type: ignore[attr-defined]
@@ -52,8 +53,7 @@ def primed(asked: Asked, said: str) -> Asked:
 def _backwards(conn: Connection, turn: Claimed, whole: bool) -> Iterator[tuple[str, str]]:
     """Who said what: from the log as far as it goes back, then from the tasks that were kept."""
     row = _event.c
-    first = select(func.min(row.seq)).where(row.turn_id == turn.id, row.type == "message")
-    oldest: int = 2**62 if whole else conn.execute(first).scalar() or 0
+    oldest = 2**62 if whole else first_seq(conn, turn.id)
     query = select(row.seq, row.type, row.body).where(row.session_id == turn.session_id, row.sub == 0)
     query = query.where(row.type.in_(("message", "chunk", "ask", "tool_start"))).order_by(row.seq.desc()).limit(PAGE)
     while rows := conn.execute(query.where(row.seq < oldest)).all():

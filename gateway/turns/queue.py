@@ -79,11 +79,10 @@ _UNENDED = select(_turn.c.id, _turn.c.task_id, _turn.c.state, _turn.c.yield_reas
 )
 _UNDONE = select(_turn.c.id).where(_turn.c.session_id == _KEY, _turn.c.state != "ended", _turn.c.yield_reason.is_(None))
 _OF_TURN = union_all(select(_KEY), select(_turn.c.id).where(_turn.c.steers == _KEY, _turn.c.yield_reason == "steered"))
-_MESSAGES = (
-    select(_event.c.body)
-    .where(_event.c.turn_id.in_(_OF_TURN), _event.c.type == literal_column("'message'"))  # a literal, for the partial index
-    .order_by(_event.c.seq)
-)
+_IS_MESSAGE = _event.c.type == literal_column("'message'")  # a literal, for the partial index
+_FIRST = select(func.min(_event.c.seq)).where(_event.c.turn_id == _KEY, _IS_MESSAGE)
+_TOOLS = ("tool_start", "tool_result")
+_MESSAGES = select(_event.c.body).where(_event.c.turn_id.in_(_OF_TURN), _IS_MESSAGE).order_by(_event.c.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,12 +327,17 @@ def has_done(conn: Connection, turn: Claimed) -> bool:
     return conn.execute(select(_turn.c.yield_reason).where(_turn.c.id == turn.id)).scalar() is not None
 
 
+def first_seq(conn: Connection, turn_id: str) -> int:
+    """Where a turn's message lies in its session's log; its own events lie after it."""
+    return conn.execute(_FIRST, {"key": turn_id}).scalar() or 0
+
+
 def open_calls(conn: Connection, turn: Claimed) -> list[str]:
     """Call ids of tools that a turn started and never closed."""
     row = _event.c
-    mine = (row.session_id == turn.session_id, row.turn_id == turn.id, row.type.in_(("tool_start", "tool_result")))
+    mine = (row.session_id == turn.session_id, row.seq >= first_seq(conn, turn.id), row.turn_id == turn.id)
     open: dict[str, None] = {}
-    for type, body in conn.execute(select(row.type, row.body).where(*mine).order_by(row.seq)):
+    for type, body in conn.execute(select(row.type, row.body).where(*mine, row.type.in_(_TOOLS)).order_by(row.seq)):
         call_id = json.loads(body)["call_id"]
         if type == "tool_start":
             open[call_id] = None

@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, literal_column, select
+from sqlalchemy import Connection, exists, select
 
 from adapters import events as ev
 from adapters.events import Event
@@ -23,6 +23,7 @@ from gateway.turns.asked import Asked
 from gateway.turns.journals import LOST
 from gateway.turns.leases import Claimed, Used
 from gateway.turns.limits import size_of
+from gateway.turns.queue import first_seq
 
 GO_ON = "The work was interrupted. Go on where you stopped."
 LONGEST_PAUSE = 60.0  # seconds
@@ -72,10 +73,8 @@ def continued(conn: Connection, turn: Claimed, asked: Asked, profile: Profile, m
 
 
 def _used(conn: Connection, turn: Claimed) -> Used:
-    """What a turn's attempts so far have used, as its log has it. Its own events lie after its message."""
-    message = (_event.turn_id == turn.id, _event.type == literal_column("'message'"))  # a literal, for the partial index
-    first = conn.execute(select(func.min(_event.seq)).where(*message)).scalar() or 0
-    mine = (_event.session_id == turn.session_id, _event.seq >= first, _event.turn_id == turn.id)
+    """What a turn's attempts so far have used, as its log has it."""
+    mine = (_event.session_id == turn.session_id, _event.seq >= first_seq(conn, turn.id), _event.turn_id == turn.id)
     tools, bytes, tokens, cost = 0, 0, 0, 0.0
     for type, text in conn.execute(select(_event.type, _event.body).where(*mine, _event.type.in_(_COUNTED))):
         body = json.loads(text)

@@ -111,9 +111,10 @@ class Runner:
             goes_on = self._may_go_on(last)
             await (self._interrupt(last) if goes_on else self._finish(last))
             await self._part()
-        await self.memory.end(self.turn, self.native.all)
         if not goes_on:
             await self.act_no_more()
+        await self.memory.end(self.turn, self.native.all)
+        if not goes_on:
             await self._record.release()
         self._report("interrupted" if goes_on else last[-1].body["yield_reason"], last[-1], began)
         return goes_on
@@ -253,7 +254,7 @@ class Runner:
             with self._preparing:
                 await self._beginning.prepare(launch, self._hooks.prepare if self._hooks.has_setup else None)
             self._two_way = launch.keep_stdin
-            kept = await self.starter.warm.take(self.turn.session_id, self.journal)
+            kept = await self.starter.warm.take(self.turn.session_id, self.journal, self.turn.native.get(PROCESS))
             if kept is not None:
                 self.process, self.dialogue = kept.process, kept.dialogue
                 self._pending.add([ev.notice("warm", "The process of the turn before was kept and goes on.")])

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from adapters.events import ErrorCategory
 from gateway.clock import new_id
 from gateway.db.jobs import Operation
-from gateway.errors import Fenced, SwitchboardError
+from gateway.errors import Fenced, OutcomeUnknown, SwitchboardError
 from gateway.files import rows
 from gateway.files.store import Store
 from gateway.log.rows import Batch
@@ -51,10 +51,10 @@ class Settling:
                 rows.add(conn, turn.session_id, turn.task_id, files)
             return queue.end_abandoned(conn, turn, incident, why, category, left)
 
-        await self.insist(self.log.write, end)
+        await self.insist(self._beside, end)
 
     async def hand_back(self, turn: Claimed) -> None:
-        """It has not begun: it waits again, in its old place."""
+        """Nothing of it runs: it waits again, in its old place, for its first attempt or the next."""
         await self.insist(self.log.database.write, lambda conn: leases.hand_back(conn, turn))
         self.wake()
 
@@ -65,7 +65,11 @@ class Settling:
     async def interrupt(self, turn: Claimed, why: str) -> bool:
         """Close what its last attempt left open: another may begin, if this is true."""
         told = resume.interrupted()
-        return await self.insist(self.log.write, lambda conn: queue.interrupt_abandoned(conn, turn, why, told))
+        return await self.insist(self._beside, lambda conn: queue.interrupt_abandoned(conn, turn, why, told))
+
+    async def _beside(self, op: Operation[list[Batch]]) -> object:
+        """A long turn's own matter, for which nobody else waits."""
+        return await self.log.write(op, beside=True)
 
     async def insist(self, write: Callable[[Operation[Any]], Awaitable[object]], op: Operation[Any]) -> bool:
         """Write it. False where nobody knows that it is written: then nothing may be begun on it, for it may still be."""
@@ -73,7 +77,7 @@ class Settling:
             while True:
                 try:
                     await write(op)
-                except Fenced:
+                except (Fenced, OutcomeUnknown):
                     return False
                 except SwitchboardError as exc:
                     log_.error("turn_not_settled", error=exc.message)

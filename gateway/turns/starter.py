@@ -89,7 +89,7 @@ class Starter:
             if spec.placement != "sandboxed":
                 return list(launch.argv)
             given = ground.binds(spec, self._settings, lambda folder: None)
-            return _sandboxed(launch, place, env["PATH"], given, egress, cwd)
+            return _sandboxed(launch, place, env["PATH"], given, egress, cwd, _kept(self._settings))
 
         argv = await anyio.to_thread.run_sync(prepare)
         return await self.warden.spawn(argv, env=env, cwd=cwd, tag=f"{turn}.{part}" if part else turn)
@@ -224,12 +224,21 @@ def given_inside(volume: Path, user: str) -> None:
         given_to(volume, uid, gid)
 
 
-def _sandboxed(launch: Launch, place: Place, path: str, binds: Sequence[Bind], egress: Path | None, cwd: str) -> list[str]:
+def _kept(settings: Settings) -> list[str]:
+    """Where keys, and what others said, are kept."""
+    places = [settings.data_dir, settings.archive_files, *([settings.journals_dir] if settings.journals_dir else [])]
+    scheme, _, file = settings.database.partition(":///")
+    return [*map(str, places), *([file] if scheme == "sqlite" else [])]
+
+
+def _sandboxed(
+    launch: Launch, place: Place, path: str, binds: Sequence[Bind], egress: Path | None, cwd: str, hides: Sequence[str]
+) -> list[str]:
     if reason := sandbox.probe(network=egress is None):
         raise LaunchError(EPERM, f"The agent is to run in a sandbox, and there is none here: {reason}.")
     dirs = {"home": str(place.home), "work": str(place.work)}
     out = str(egress) if egress else None
-    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, binds=binds, egress=out, cwd=cwd)
+    return sandbox.wrapped(launch.argv, **dirs, path=path, sees=launch.sees, hides=hides, binds=binds, egress=out, cwd=cwd)
 
 
 def given_to(folder: Path, uid: int, gid: int) -> None:

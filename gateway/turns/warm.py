@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
 from adapters.dialogue import Dialogue
 from adapters.launch.container import Container
-from adapters.launch.process import LaunchError, Process
+from adapters.launch.process import LaunchError, Process, kill_leftovers
 from gateway.runtime_api.brain import Brain
 
 
@@ -58,8 +59,17 @@ class Warm:
             oldest.scope.cancel()
         return None
 
-    async def take(self, session_id: str, journal: str | None) -> Resting | None:
-        """The session's, if the attempt `journal` spoke to it last; when this returns no other one is there."""
+    async def take(self, session_id: str, journal: str | None, tag: str | None) -> Resting | None:
+        """The session's, if the attempt `journal` spoke to it last; when this returns no other one is there.
+
+        `tag` is of the process that was kept last: another worker of this machine may have it still.
+        """
+        kept = await self._taken(session_id, journal)
+        if kept is None and tag is not None:
+            await anyio.to_thread.run_sync(kill_leftovers, tag)
+        return kept
+
+    async def _taken(self, session_id: str, journal: str | None) -> Resting | None:
         kept = self._kept.pop(session_id, None)
         if kept is None:
             return None

@@ -2,8 +2,8 @@
 
 It claims a turn when told that one waits (and once a second in case nobody told it), never more than `concurrency` at
 a time. Its turns are leases (`turns.leases`) that it renews; a turn it has lost, or may have lost, it stops running and
-leaves to whoever took it. What it takes over itself goes back to the queue if it had not begun; if it had, it goes on in
-another attempt (`turns.resume`) or is ended.
+leaves to whoever took it. What it takes over itself goes back to the queue if it had not begun, or if there is no room for
+it here; else it goes on in another attempt (`turns.resume`) or is ended.
 """
 
 from __future__ import annotations
@@ -270,7 +270,11 @@ class Worker:
         if not turn.begun:
             await self.settling.hand_back(turn)
         elif await self.maker.goes_on(turn):
-            if await self.settling.interrupt(turn, LOST):
+            if not await self.settling.interrupt(turn, LOST):
+                return
+            if len(self._held) < self.settings.concurrency:
                 self._start(turn, group)
+            else:
+                await self.settling.hand_back(turn)
         else:
             await self.settling.abandon(turn, LOST)

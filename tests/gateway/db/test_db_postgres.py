@@ -17,9 +17,10 @@ from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.util import await_only
 
 from gateway.db import line
+from gateway.db import postgres as backend
 from gateway.db.engine import Database
 from gateway.db.postgres import _SERVER
-from gateway.errors import Unavailable
+from gateway.errors import OutcomeUnknown, Unavailable
 from gateway.log.rows import Position
 from gateway.log.store import Log, append, read
 from registry.models import Runtime
@@ -198,6 +199,34 @@ async def test_a_commit_whose_answer_got_lost_is_found_out(tmp_path: Path, url: 
             await database.write(adding(str(number)), told.append, beside=number % 2 == 0)
         assert await database.read(names) == ["0", "1", "2", "3", "4", "5"]
     assert told == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_commit_that_stays_unknown_is_not_tried_again_and_all_who_share_it_are_told(
+    tmp_path: Path, url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[DB-2]"""
+    monkeypatch.setattr(backend, "OUTCOME_SECONDS", 0.0)  # nobody is asked what became of it
+    runs: list[str] = []
+    told: list[BaseException] = []
+
+    def counted(name: str, conn: Connection) -> None:
+        runs.append(name)
+        adding(name)(conn)
+
+    async def write(database: Database, name: str) -> None:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await database.write(partial(counted, name))
+        told.append(caught.value)
+
+    there, through = postgres.folder / ".s.PGSQL.5432", url.replace(str(postgres.folder), str(tmp_path))
+    async with cutting(tmp_path, there, {2}), opened(through) as (database,):
+        async with anyio.create_task_group() as group:
+            for name in ("first", "second"):
+                group.start_soon(write, database, name)
+        assert await database.read(names) == ["first", "second"]
+        await database.write(adding("third"))
+    assert runs == ["first", "second"]
+    assert len(set(map(id, told))) == 2
 
 
 async def test_while_the_server_is_down_writes_and_reads_are_unavailable_and_then_go_on(own_server: PostgresServer) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -141,7 +142,7 @@ def test_after_a_crash_elsewhere_the_last_copy_is_what_there_is(tmp_path: Path, 
     a.keep(SESSION, "1", {"x": 1})
     a.take(SESSION, "1", "2")
     write(a, "home/memory", "half of two")  # and no more of it
-    assert b.take(SESSION, "2", "3") == Taken("restored", {"x": 1})
+    assert b.take(SESSION, "2", "3") == Taken("restored", {"x": 1}, older=True)
     assert read(b, "home/memory") == "one"
     assert b.take(SESSION, "3", "4") == Taken("here")
 
@@ -153,6 +154,79 @@ def test_without_a_copy_the_journal_is_lost_elsewhere(tmp_path: Path) -> None:
     assert b.take(SESSION, "1", "2") == Taken("lost")
     assert a.take(SESSION, "2", "3") == Taken("lost")  # what it has is old
     assert a.take(SESSION, "3", "4") == Taken("here")
+
+
+def test_what_is_restored_takes_the_place_of_what_directories_hold_and_not_of_themselves(
+    tmp_path: Path, copies: Copies
+) -> None:
+    """A container that runs has them mounted; what is of this machine alone stays."""
+    a, b = machine(tmp_path, "a", copies), machine(tmp_path, "b", copies)
+    b.take(SESSION, None, "1")
+    place = b.sessions / SESSION
+    write(b, "work/old/file", "0")
+    write(b, "hands/.profile", "of this machine")
+    write(b, "ready", "")
+    before = os.stat(place / "work").st_ino
+    b.keep(SESSION, "1", {})
+    a.take(SESSION, "1", "2")
+    os.rename(a.sessions / SESSION / "work" / "old", a.sessions / SESSION / "work" / "new")
+    (a.sessions / SESSION / "work").chmod(0o750)
+    a.keep(SESSION, "2", {})
+    assert b.take(SESSION, "2", "3") == Taken("restored", {})
+    assert [path.name for path in (place / "work").iterdir()] == ["new"]
+    assert (os.stat(place / "work").st_ino, os.stat(place / "work").st_mode & 0o777) == (before, 0o750)
+    assert read(b, "hands/.profile") == "of this machine"
+    assert (place / "ready").exists()
+    assert [path.name for path in b.sessions.iterdir()] == [SESSION]
+
+
+def test_a_copy_leads_nowhere_else_though_the_journal_is_changed_while_it_is_made(
+    tmp_path: Path, copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[JRNL-3] What still runs there puts links to other places where folders and files were."""
+    secret = tmp_path / "keys"
+    secret.mkdir()
+    (secret / "owner.key").write_text("of the gateway", "utf-8")
+    a, b = machine(tmp_path, "a", copies), machine(tmp_path, "b", copies)
+    a.take(SESSION, None, "1")
+    for path in ("work/folder/owner.key", "work/file", "work/pipe", "work/stays"):
+        write(a, path, "mine")
+    work = a.sessions / SESSION / "work"
+    scandir = os.scandir
+
+    def swapped(path: Any) -> Any:
+        """As it was seen, when it is that no longer."""
+        found = scandir(path)
+        if not isinstance(path, int) or not os.path.samestat(os.fstat(path), work.stat()):
+            return found
+        with found:
+            seen = [(entry.stat(follow_symlinks=False), entry)[1] for entry in found]
+        for name in ("folder", "file", "pipe"):
+            os.rename(work / name, tmp_path / name)
+        os.symlink(secret, work / "folder")
+        os.symlink(secret / "owner.key", work / "file")
+        os.mkfifo(work / "pipe")
+        return contextlib.closing(seen_iterator(seen))
+
+    monkeypatch.setattr(os, "scandir", swapped)
+    a.keep(SESSION, "1", {})
+    monkeypatch.undo()
+    assert b.take(SESSION, "1", "2") == Taken("restored", {})
+    found = {path.name: path.read_text("utf-8") for path in (b.sessions / SESSION / "work").rglob("*") if path.is_file()}
+    assert found == {"stays": "mine"}
+
+
+def seen_iterator(entries: list[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    yield from entries
+
+
+def test_folders_without_end_are_not_copied(tmp_path: Path) -> None:
+    a = machine(tmp_path, "a", Mounted(tmp_path))
+    a.take(SESSION, None, "1")
+    write(a, "/".join(["work", *"d" * 300, "file"]), "deep")
+    with pytest.raises(OSError, match="Folders are in each other"):
+        a.keep(SESSION, "1", {})
+    assert Mounted(tmp_path).names(SESSION) == []
 
 
 def two_copies(tmp_path: Path, copies: Copies, between: Callable[[], object] = lambda: None) -> None:
@@ -218,7 +292,7 @@ def test_a_copy_that_breaks_off_is_not_there_and_the_one_before_stays(
     with pytest.raises(OSError, match="no space"):
         a.keep(SESSION, "2", {})
     assert copies.names(SESSION) == [1]
-    assert b.take(SESSION, "2", "3") == Taken("restored", {})
+    assert b.take(SESSION, "2", "3") == Taken("restored", {}, older=True)
     assert read(b, "home/memory") == "one"
 
 

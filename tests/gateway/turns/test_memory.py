@@ -9,13 +9,16 @@ import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from errno import EIO
 from pathlib import Path
 from typing import Any
 
 import anyio
 import psutil
+import pytest
 
 from gateway.log.hub import Channel
+from gateway.turns.journals import Journals
 from gateway.turns.runner import Runner
 from tests.gateway.retention.archives import Stage, keeping
 from tests.gateway.turns.calls import calling, processes_of, uses_tool
@@ -57,6 +60,31 @@ async def test_another_machine_goes_on_with_the_copy_of_the_journal(tmp_path: Pa
         assert [path.name for path in (tmp_path / "shared" / session).iterdir()] == ["4"]
 
 
+async def test_of_a_turn_whose_copy_was_not_made_the_runtime_is_told(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[JRNL-1] Its caller has its answer; the newest copy is of the turn before."""
+
+    def lost(*_: object) -> None:
+        raise OSError(EIO, "The machine is gone.")
+
+    async with machine(tmp_path, "a", database_url) as a:
+        session = (await a.send("N=1 one"))["contextId"]
+        monkeypatch.setattr(Journals, "keep", lost)
+        await a.send("N=1 two", contextId=session)
+        monkeypatch.undo()
+    async with machine(tmp_path, "b", database_url) as b:
+        third = await b.send("N=1 three", contextId=session)
+        fourth = await b.send("N=1 four", contextId=session)
+        told = notices(await b.client.events(session))
+    assert text_of(third).startswith("Turn 2. Before this you said: N=1 one")
+    quoted = text_of(fourth)
+    assert quoted.startswith("Turn 3. Before this you said: [You have no memory of this conversation, or not of its end.")
+    assert "User: N=1 two" in quoted
+    assert told[0] == "The journal was restored from a copy older than the last turn's end."
+    assert told[1].startswith("The runtime was told what was said: ")
+
+
 async def test_the_copy_of_a_turn_that_began_again_is_that_of_its_last_attempt(tmp_path: Path, database_url: str) -> None:
     """[JRNL-1] [RESUME-1]"""
     async with machine(tmp_path, "a", database_url, turn_backoff_seconds=0.01) as a:
@@ -92,7 +120,7 @@ async def test_without_a_copy_the_runtime_is_told_what_was_said_and_the_owner_th
         events = await b.client.events(session)
     assert text_of(second) == "word0 "
     quoted = text_of(third)
-    assert quoted.startswith("Turn 2. Before this you said: [You have no memory of this conversation.")
+    assert quoted.startswith("Turn 2. Before this you said: [You have no memory of this conversation, or")
     assert "User: N=2 What is your name?" in quoted
     assert "You: word0 word1" in quoted
     assert notices(events) == [

@@ -140,6 +140,24 @@ async def test_a_turn_that_is_handed_over_goes_on_under_a_fence_of_its_own(tmp_p
 
 
 @pytest.mark.usefixtures("database_url")
+async def test_what_a_turn_has_used_stays_counted_when_it_is_handed_over(tmp_path: Path) -> None:
+    """[LIMIT-2] The session's tokens and money."""
+
+    def used(conn: Connection) -> Claimed:
+        accept(conn)
+        turn = claim(conn)
+        begin(conn, turn)
+        usage = ev.usage(input_tokens=900, output_tokens=100, cost_usd=0.5)
+        queue.write_events(conn, turn, entries([usage], task_id=turn.task_id, turn_id=turn.id), None)
+        assert queue.move(conn, turn, MOVED)
+        return claim(conn, "wrk_2")
+
+    async with opened(tmp_path) as log:
+        after = await log.database.write(used)
+    assert after.spent == {"turns": 1, "input_tokens": 900, "output_tokens": 100, "cost_usd": 0.5}
+
+
+@pytest.mark.usefixtures("database_url")
 async def test_a_turn_on_its_way_to_another_worker_can_be_stopped_and_joined(tmp_path: Path) -> None:
     """[INV-6] As any turn that runs."""
 
@@ -201,3 +219,29 @@ async def test_turns_that_wait_for_an_engine_are_not_in_the_way_of_others(tmp_pa
     """[FAIR-3]"""
     few, many = [await cost_without_an_engine(tmp_path / str(waiting), waiting) for waiting in (40, 600)]
     assert many <= few * 1.5
+
+
+async def test_what_a_lost_turn_left_open_is_found_however_long_its_session_is(tmp_path: Path) -> None:
+    """[INV-4] Everybody's writes wait for it on SQLite."""
+
+    def opened_tool(conn: Connection, session_id: str | None) -> Claimed:
+        accept(conn, **({"context_id": session_id} if session_id else {}))
+        turn = claim(conn)
+        begin(conn, turn)
+        start = ev.tool_start("call_1", "bash", {}, "ls")
+        queue.write_events(conn, turn, entries([start], task_id=turn.task_id, turn_id=turn.id), None)
+        return turn
+
+    def looked(conn: Connection, turn: Claimed) -> int:
+        assert queue.open_calls(conn, turn) == ["call_1"]
+        return steps(conn, lambda: queue.open_calls(conn, turn))
+
+    async with opened(tmp_path) as log:
+        first = await log.database.write(lambda conn: opened_tool(conn, None))
+        short = await log.database.read(lambda conn: looked(conn, first))
+        rest = entries([ev.tool_result("call_1", "x")] * 5000, task_id=first.task_id, turn_id=first.id)
+        await log.database.write(lambda conn: queue.write_events(conn, first, rest, None))
+        await log.database.write(lambda conn: queue.end_abandoned(conn, first, "inc_1", "It was lost."))
+        second = await log.database.write(lambda conn: opened_tool(conn, first.session_id))
+        long = await log.database.read(lambda conn: looked(conn, second))
+    assert long <= 2 * short

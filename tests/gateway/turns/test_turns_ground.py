@@ -105,6 +105,24 @@ async def test_a_mount_that_leads_elsewhere_by_now_is_refused(tmp_path: Path, da
     assert "below none of the roots that agents may be given" in owner
 
 
+async def test_a_runtime_that_is_installed_around_the_gateways_data_is_refused(data: Path) -> None:
+    """[SBX-1]"""
+    needs.a_sandbox()
+    rehearsal = SHELLS["rehearsal"]
+
+    def launch(plan: Plan) -> Launch:
+        return replace(_launch(plan), sees=(str(data.parents[1]),))
+
+    runtimes = {"rehearsal": replace(rehearsal, modes={"jsonl": replace(rehearsal.modes["jsonl"], launch=launch)})}
+    async with serving(**settings(data, {}), runtimes=runtimes) as gateway:
+        await made(gateway, {"placement": "sandboxed"})
+        with anyio.fail_after(SECONDS):
+            task = await gateway.send("shell", "ls")
+        owner = await told(gateway, task)
+    assert (state_of(task), error_of(task)["category"]) == ("FAILED", "startup_crash")
+    assert "that is not for agents" in owner
+
+
 async def test_sessions_of_an_agent_share_its_volumes(data: Path, placed: dict[str, str]) -> None:
     async with serving(**settings(data, placed), runtimes=SHELLS) as gateway:
         await made(gateway, placed, volumes=[{"name": "cache", "target": "/mnt/cache"}])

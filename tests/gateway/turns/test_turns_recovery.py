@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -64,6 +65,31 @@ async def test_a_turn_that_was_done_stays_done_although_its_gateway_died_before_
     assert session["status"] == "idle"
     assert (turn["state"], turn["yield_reason"]) == ("ended", "needs_input")
     assert state_of(answer) == "COMPLETED"
+
+
+async def test_no_more_turns_run_than_may_though_more_are_taken_over(tmp_path: Path) -> None:
+    """[LEASE-8] Those there is no room for wait, and go on in their next attempt."""
+    async with serving(tmp_path) as gateway:
+        with anyio.fail_after(20):
+            tasks = [await gateway.send("hello", f"N={number}") for number in (1, 2, 3)]
+    await run_sql(
+        tmp_path,
+        "UPDATE turn SET state = 'running', owner = 'wrk_dead', ended_at = NULL, yield_reason = NULL, settled = false",
+        "UPDATE task SET state = 'working'",
+        "UPDATE session SET status = 'running'",
+        "DELETE FROM event WHERE type = 'done'",
+    )
+    async with serving(tmp_path, concurrency=1) as gateway:
+        with anyio.fail_after(20):
+            found = [await ended(gateway, "hello", task["id"]) for task in tasks]
+            logs = [await gateway.events(task["contextId"]) for task in tasks]
+    assert [state_of(one) for one in found] == ["COMPLETED"] * 3
+    spans = []
+    for events in logs:
+        began = next(event for event in of_type(events, "turn_started") if event["body"]["attempt"] == 2)
+        spans.append((began["created_at"], of_type(events, "done")[-1]["created_at"]))
+    spans.sort()
+    assert all(before[1] <= after[0] for before, after in pairwise(spans)), spans
 
 
 @pytest.mark.parametrize(("begun", "ends"), [(True, "FAILED"), (False, "COMPLETED")], ids=["begun", "not begun"])

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
 from pathlib import Path
 
 import anyio
 import psutil
 
+from adapters.launch.process import Warden
+from gateway.turns.warm import Warm
 from tests.gateway.turns.calls import calling, cancel, of_type, processes_of, speaks, state_of
 from tests.gateway.turns.parrot import DONE, RUNTIMES, chunk, say
 from tests.support import Client, Json, serving, text_of
@@ -118,3 +122,19 @@ async def test_where_journals_are_copied_none_stays(tmp_path: Path) -> None:
         async with serving(tmp_path / "data", warm_seconds=60, journals_dir=tmp_path / "shared") as gateway:
             session = (await gateway.send("hello", "N=1 one"))["contextId"]
             await until_gone(gateway, session)
+
+
+async def test_one_that_another_worker_of_the_machine_kept_is_ended_before_the_next_turn_begins() -> None:
+    warden, other = Warden(), Warm(60, 1, grace=1)
+    with anyio.fail_after(SECONDS):
+        await warden.start()
+        try:
+            tag = f"trn_{secrets.token_hex(4)}"
+            kept = await warden.spawn(["sleep", "600"], env={"PATH": os.environ["PATH"]}, cwd="/", tag=tag)
+            assert await other.take("ses_1", "1", None) is None
+            assert not kept.has_ended
+            assert await other.take("ses_1", "1", tag) is None
+            await kept.wait()
+            await kept.aclose()
+        finally:
+            await warden.aclose()
