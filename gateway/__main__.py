@@ -56,10 +56,12 @@ def main() -> int:
     _say_hello(settings)
     patience = math.ceil(settings.drain_seconds + settings.stop_seconds + GRACE_SECONDS)
     server = _Server(config(app, settings, timeout_graceful_shutdown=patience), app)
-    with suppress(KeyboardInterrupt):
-        server.run()
-    if app.state.why:
-        print(app.state.why.said, file=sys.stderr)
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run()
+    finally:  # it may have left by SystemExit
+        if app.state.why:
+            print(app.state.why.said, file=sys.stderr)
     return 0 if server.started else NOT_STARTED
 
 
