@@ -15,18 +15,19 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from gateway.clock import new_id
 from gateway.errors import CallReused
 from gateway.hands.service import Brain
 from gateway.hands.tools import TOOLS, Result, Tool
+from gateway.runtime_api.shapes import Id
 
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26")
 MODERN = "2026-07-28"
 SUPPORTED = (MODERN, *LEGACY)
 CALL_ID = "switchboard/call_id"
-MAX_CALL_ID = 128
 TTL_MS = 3_600_000  # of the list of tools, which never changes
 INSTRUCTIONS = "Tools that act in the workspace of this conversation. Paths are relative to it."
 
@@ -36,6 +37,7 @@ PARSE_ERROR, INVALID_REQUEST, NO_METHOD, INVALID_PARAMS = -32700, -32600, -32601
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 
 Json = dict[str, Any]
+_ID: TypeAdapter[str] = TypeAdapter(Id)
 
 
 class Refused(Exception):
@@ -99,9 +101,7 @@ class Mcp:
         name, given, meta = params.get("name"), params.get("arguments", {}), _meta(params)
         if not isinstance(name, str) or name not in TOOLS:
             raise Refused(INVALID_PARAMS, f"There is no tool {str(name)[:80]!r}. There are: {', '.join(TOOLS)}.", 200)
-        call_id = meta.get(CALL_ID) or new_id("call")
-        if not isinstance(call_id, str) or len(call_id) > MAX_CALL_ID:
-            raise Refused(INVALID_PARAMS, f"{CALL_ID} is no text of at most {MAX_CALL_ID} characters.", 200)
+        call_id = _call_id(meta)
         key = (brain.turn.id, json.dumps(request_id))
         self._running[key] = call_id
         try:
@@ -117,6 +117,16 @@ class Mcp:
             call_id = self._running.get((brain.turn.id, json.dumps(params.get("requestId"))))
             if call_id is not None:
                 self._hands.cancel(brain.turn.id, call_id)
+
+
+def _call_id(meta: Json) -> str:
+    """By the rule of all ids of an image's own; a call that does not name itself gets one."""
+    if CALL_ID not in meta:
+        return new_id("call")
+    try:
+        return _ID.validate_python(meta[CALL_ID], strict=True)
+    except ValidationError as exc:
+        raise Refused(INVALID_PARAMS, f"{CALL_ID} is not 1 to 128 of A-Z a-z 0-9 . _ : -", 200) from exc
 
 
 def _message(body: bytes) -> Json:
