@@ -146,7 +146,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         app.state.drain = lambda: loop.call_soon_threadsafe(engine.worker.drain)
-        async with core.opened():
+        async with _told(app), core.opened():
             hello = await agents.welcome(core.runtimes)
             log_.info("started", url=settings.url, database=database.name, hello=hello)
             async with anyio.create_task_group() as group:
@@ -171,9 +171,19 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *transfer_routes(owner, owner_key, store),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
-    app.state.drained = engine.drained
+    app.state.drained, app.state.why = engine.drained, None
     app.state.engine, app.state.log = engine, log
     return app
+
+
+@asynccontextmanager
+async def _told(app: Starlette) -> AsyncIterator[None]:
+    """What it does not start for is left for whoever started it, in `why`."""
+    try:
+        yield
+    except SwitchboardError as exc:
+        app.state.why = exc
+        raise
 
 
 def _grpc(handler: Handler, admission: Admission, settings: Settings) -> AbstractAsyncContextManager[None]:

@@ -186,7 +186,7 @@ class _Bridge:
         id = None
         try:
             if depth(text.encode()) > MAX_DEPTH:
-                raise InvalidParams(f"The JSON is nested more than {MAX_DEPTH} levels deep.")
+                raise InvalidParams(f"The JSON is nested more than {MAX_DEPTH} levels deep.", "Send a flatter one.")
             value = strict_json(text)
             id = value.get("id") if isinstance(value, dict) else None
             await self._say(await self._done(parsed(Command, value).root))

@@ -157,6 +157,8 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "callers.key": (True, True),
         "cards.key": (True, True),
         "tokens.key": (True, True),
+        "files.key": (True, True),
+        "turns.key": (True, True),
         "database": (True, True),
         "public URL": (True, True),
         "sandbox": (not sandbox.probe(), False),
@@ -197,6 +199,16 @@ async def test_doctor_is_not_ok_when_an_agents_runtime_is_missing(api: Api) -> N
         "fix": "install alpha",
         "required": True,
     }
+
+
+async def test_doctor_says_of_each_key_that_is_gone_to_restore_it_before_a_restart(api: Api) -> None:
+    held = sorted(file.name for file in api.owner.settings.data_dir.glob("*.key"))
+    for name in held:
+        (api.owner.settings.data_dir / name).unlink()
+    report = by_name(await api.call("doctor"))
+    assert sorted(name for name, check in report.items() if name.endswith(".key") and not check["ok"]) == held
+    for name in held:
+        assert report[name]["fix"].startswith(f"Restore '{api.owner.settings.data_dir / name}' from a backup before")
 
 
 async def test_doctor_is_not_ok_when_others_may_read_a_key(api: Api) -> None:
