@@ -99,6 +99,7 @@ def check_secrets(secrets: Sequence[str], place: str = "secrets") -> None:
 
 def save(conn: Connection, secrets: Secrets, session_id: str, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
     """Keep destinations of a session. Raises NotFound for the session, Conflict when it has too many."""
+    locked(conn, session_id)  # an event is before these destinations, or is owed to them
     session = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == session_id)).first()
     if session is None:
         raise NotFound(f"Session {session_id[:100]!r} was not found.", "Ask as the caller who began it.")

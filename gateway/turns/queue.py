@@ -286,6 +286,11 @@ def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
     return [finish(conn, claimed, [ev.done("canceled")], None)]
 
 
+def cancel_all_waiting(conn: Connection, tasks: Sequence[str]) -> list[Batch]:
+    """The same for several tasks of a session, the last of them first."""
+    return [batch for task_id in reversed(tasks) for batch in cancel_waiting(conn, task_id)]
+
+
 def is_over(conn: Connection, task_id: str) -> bool:
     return conn.execute(select(_task.c.state).where(_task.c.id == task_id)).scalar() in {None, *TERMINAL}
 
