@@ -83,6 +83,7 @@ from gateway.sessions.destinations import Hooks
 from gateway.sessions.routes import routes as session_routes
 from gateway.sessions.work import Sessions
 from gateway.settings import Settings
+from gateway.turns.engines import at_work
 
 log_ = structlog.get_logger("switchboard")
 
@@ -114,7 +115,9 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     async def engine_check() -> Check:
         if not settings.worker:
-            return Check("worker", True, "none in this process", required=False)
+            there = await at_work(database)
+            fix = "Start one on this database, with this data directory: switchboard worker"
+            return Check("worker", there > 0, f"none in this process, {there} elsewhere", fix)
         alive = engine.worker.starter.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.worker.active} turns run, at most {settings.concurrency}", fix)

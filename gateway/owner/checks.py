@@ -28,6 +28,12 @@ from registry.makeup import Makeup
 VERSION_SECONDS = 20.0
 MAX_OUTPUT = 64 * 1024  # bytes kept of what a program prints
 LEAST_FREE = 2**30  # bytes
+ELSEWHERE = Check(
+    "runtimes",
+    True,
+    "no turn runs in this process: a gateway beside a worker tells what is there of sandboxes, containers and runtimes",
+    required=False,
+)
 _ELSE = "with a key it makes then,"
 KEY_FILES = {  # and what becomes of what was made with one that is lost
     "owner.key": f"{_ELSE} owners sign in by that one.",
@@ -128,9 +134,10 @@ async def doctor(owner: Owner) -> list[Check]:
     checks = await anyio.to_thread.run_sync(_machine, owner)
     checks.append(await _database(owner))
     checks.append(_public_url(owner))
-    checks.append(await _sandbox(owner))
-    checks.append(await _containers(owner))
-    checks += await _runtimes(owner)
+    if owner.settings.worker:
+        checks += [await _sandbox(owner), await _containers(owner), *await _runtimes(owner)]
+    else:
+        checks.append(ELSEWHERE)
     for more in owner.more_checks:
         checks.append(await more())
     return checks
