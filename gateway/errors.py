@@ -47,10 +47,15 @@ class SwitchboardError(Exception):
 
     code = "internal_error"
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def said(self) -> str:
+        """Both, where there is room for one text only."""
+        return f"{self.message} {self.hint}"
 
     def to_json(self) -> dict[str, Any]:
         return {"code": self.code, "message": self.message, "hint": self.hint}
@@ -150,7 +155,7 @@ class RateLimited(SwitchboardError):
 
     code = "rate_limited"
 
-    def __init__(self, message: str, hint: str = "", retry_after: int = 1) -> None:
+    def __init__(self, message: str, hint: str, retry_after: int = 1) -> None:
         super().__init__(message, hint)
         self.retry_after = retry_after
 
@@ -161,6 +166,9 @@ class RuntimeUnavailable(SwitchboardError):
 
 class Fenced(SwitchboardError):
     code = "fenced"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "Leave it to whoever came after.")
 
 
 class Unavailable(SwitchboardError):

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, delete, insert, select, update
 from gateway.clock import now_us
 from gateway.hands.models import SandboxCall
 from gateway.hands.tools import Result
-from gateway.log.models import Turn
+from gateway.log.models import Session, Turn
 from gateway.turns.leases import Claimed
 
 _call, _turn = SandboxCall.__table__.c, Turn.__table__.c  # type: ignore[attr-defined]
+_session = Session.__table__.c  # type: ignore[attr-defined]
 
 _OVER = _call.turn_id.not_in(select(_turn.id).where(_turn.state.in_(("queued", "running"))))
 
@@ -58,6 +59,12 @@ def has_done(turn: Claimed, call_id: str, result: Result) -> Callable[[Connectio
         conn.execute(update(SandboxCall).where(*mine).values(result=packed))
 
     return op
+
+
+def fence_of(conn: Connection, session_id: str) -> int | None:
+    """Of the attempt that has the session now."""
+    found: int | None = conn.execute(select(_session.fence).where(_session.id == session_id)).scalar()
+    return found
 
 
 class Left(NamedTuple):

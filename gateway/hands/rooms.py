@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -110,23 +111,35 @@ class Rooms:
                 return
             wanted = await self._database.read(lambda conn: states(conn, [one.session for one in found]))
             for one in found:
-                await self._settle(one, wanted.get(one.session))
+                if self._due(one, wanted.get(one.session)):
+                    await self._settle(one)
         except (LaunchError, SwitchboardError) as exc:
             log_.debug("hands_not_swept", error=str(exc))
 
-    async def _settle(self, one: Found, state: State | None) -> None:
+    async def _settle(self, one: Found) -> None:
+        """What is due to it at this moment: settling those before it may have taken long.
+
+        A turn of another worker's that begins in the milliseconds between this look and the engine's doing it may still
+        lose its container, and a command that has begun there by then; its answer tells that it was stopped.
+        """
+        state = await self._database.read(lambda conn: states(conn, [one.session]))
+        match self._due(one, state.get(one.session)):
+            case "removed":
+                await self._engine.remove(one.id)
+                self._used.pop(one.session, None)
+                log_.info("hands_removed", session=one.session)
+            case "hibernate":
+                await hands.stop(self._engine, one.id)
+                self._used.pop(one.session, None)
+                log_.info("hands_hibernate", session=one.session)
+
+    def _due(self, one: Found, state: State | None) -> Literal["removed", "hibernate"] | None:
         used = self._used.get(one.session)
         if used is not None and used.calls:
-            return
-        idle = 0.0 if state is None else state.idle
-        if state is None or state.archived or idle > self._settings.hands_keep_seconds:
-            await self._engine.remove(one.id)
-            self._used.pop(one.session, None)
-            log_.info("hands_removed", session=one.session)
-        elif one.running and idle > self._settings.hands_idle_seconds:
-            await hands.stop(self._engine, one.id)
-            self._used.pop(one.session, None)
-            log_.info("hands_hibernate", session=one.session)
+            return None
+        if state is None or state.archived or state.idle > self._settings.hands_keep_seconds:
+            return "removed"
+        return "hibernate" if one.running and state.idle > self._settings.hands_idle_seconds else None
 
 
 @dataclass(frozen=True, slots=True)

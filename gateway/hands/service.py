@@ -1,13 +1,15 @@
 """Runs the calls of sandbox tools, each of them once.
 
     call: its row `intent` and its `tool_start` are one transaction, under the turn's fence
-          -> it runs in the session's container
+          -> it runs in the session's container, unless the turn is another's by then
           -> its result and its `tool_result` are one transaction, under the fence
           -> only then is it answered
 
 The same id again gets the recorded result, or waits for the call that runs. A call whose intent is there, whose result is
 not and which does not run here was lost with its worker: nobody knows how far it came, so it is not run again. What is left
-of it is ended, and the answer is a failed result, marked `interrupted`; the runtime decides, under a new id.
+of it is ended, and the answer is a failed result, marked `interrupted`; the runtime decides, under a new id. So that this is
+true of a worker that stood still, too, each command asks once more before it begins: for the session's fence, and in the
+very last moment whether nobody can have taken the turn since.
 
 A call goes on when whoever asked for it is gone, since it may ask again: `end` ends those of a turn that is over.
 """
@@ -26,11 +28,12 @@ import structlog
 from sqlalchemy import Connection
 
 from adapters.launch.container import Engine
+from adapters.launch.hands import Leave
 from adapters.launch.process import LaunchError
 from adapters.launch.reading import Ran
 from gateway.db.engine import Database
 from gateway.egress.gate import Gates
-from gateway.errors import CallReused, Conflict, InvalidParams, SwitchboardError, Unavailable
+from gateway.errors import CallReused, Conflict, Fenced, InvalidParams, SwitchboardError, Unavailable
 from gateway.hands import acts, calls
 from gateway.hands.rooms import Rooms, Used
 from gateway.hands.tools import TOOLS, Bash, Input, Result, Tool, input_of, told, wrong
@@ -43,6 +46,7 @@ from gateway.turns.spec import AgentSpec
 
 AT_ONCE = 8  # calls of one turn; more wait
 SWEEP_SECONDS = 60.0
+RETRY_SECONDS = 0.1
 MAX_TOLD = 64 * 1024  # characters of an output in the log
 INTERRUPTED = "It is not known whether this call ran, or how far it came: the gateway was interrupted. Look, then decide."
 CANCELLED = "Ended before it was done: it was cancelled, or the turn is over."
@@ -96,10 +100,15 @@ class _OfTurn:
 
 
 class Hands:
-    """The sandbox tools of one worker. `run` must run while it is called."""
+    """The sandbox tools of one worker. `run` must run while it is called.
 
-    def __init__(self, engine: Engine, database: Database, settings: Settings, gates: Gates, worker: str) -> None:
-        self._database = database
+    `holds`: whether the turns held here are surely its own. Where they may not be, their calls are ended, or it is true again.
+    """
+
+    def __init__(
+        self, engine: Engine, database: Database, settings: Settings, gates: Gates, worker: str, holds: Callable[[], bool]
+    ) -> None:
+        self._database, self._holds = database, holds
         self._ways = Ways(engine, gates, settings, worker)
         self._rooms = Rooms(engine, database, settings)
         self._turns: dict[str, _OfTurn] = {}
@@ -195,8 +204,12 @@ class Hands:
             return found.result or await self._lost(mine, call)
         await mine.brain.say(_start(call), calls.intends(turn, call.id, call.tool.name, call.digest))
         call.unkept = Result(CANCELLED, is_error=True)
-        with call.scope:
-            call.unkept = await self._act(mine, call)
+        try:
+            with call.scope:
+                call.unkept = await self._act(mine, call)
+        except Fenced:
+            call.unkept = None  # what it has come to is not for this worker to say
+            raise
         if call.unkept.interrupted:
             log_.warning("call_cut_off", session=turn.session_id, turn=turn.id, tool=call.tool.name)
         return await self._kept(mine, call)
@@ -222,7 +235,7 @@ class Hands:
             try:
                 outwards = isinstance(call.input, Bash)  # what reads and writes files needs no way out
                 env = await self._ways.of(mine.brain, used.room) if outwards else {}
-                return await acts.act(_runs(used, call, env), call.input, mine.writing, call.spec.work_dir)
+                return await acts.act(self._runs(used, mine, call, env), call.input, mine.writing, call.spec.work_dir)
             finally:
                 used.calls -= 1
         except (LaunchError, OSError) as exc:
@@ -230,6 +243,28 @@ class Hands:
             with suppress(Conflict):
                 await mine.brain.say({"type": "notice", "kind": "sandbox", "text": str(exc)})
             return wrong(NO_ENGINE)
+
+    def _runs(self, used: Used, mine: _OfTurn, call: _Call, env: Mapping[str, str]) -> acts.Run:
+        leave = Leave(lambda: self._may_begin(mine, call), self._holds)
+
+        async def run(command: acts.Command) -> Ran:
+            argv, seconds, keep, content = command
+            mark = _mark(call)
+            return await used.room.run(argv, seconds=seconds, keep=keep, mark=mark, content=content, env=env, leave=leave)
+
+        return run
+
+    async def _may_begin(self, mine: _OfTurn, call: _Call) -> None:
+        """Returns while the turn is this worker's, however long it takes to know. Raises Fenced."""
+        session = call.turn.session_id
+        while True:
+            with suppress(Unavailable):
+                fence = await self._database.read(lambda conn: calls.fence_of(conn, session), snapshot=False)
+                if fence != mine.brain.turn.fence:
+                    raise Fenced(f"Turn {call.turn.id} is another worker's by now.")
+                if self._holds():
+                    return
+            await anyio.sleep(RETRY_SECONDS)
 
     async def _keep(self, mine: _OfTurn, call: _Call, line: Mapping[str, Any], result: Result) -> None:
         """Record a result and tell it; where the attempt that called is over, the next one will ask for it."""
@@ -263,14 +298,6 @@ def mark_of(turn_id: str, call_id: str) -> str:
 
 def _mark(call: _Call) -> str:
     return mark_of(call.turn.id, call.id)
-
-
-def _runs(used: Used, call: _Call, env: Mapping[str, str]) -> acts.Run:
-    async def run(command: acts.Command) -> Ran:
-        argv, seconds, keep, content = command
-        return await used.room.run(argv, seconds=seconds, keep=keep, mark=_mark(call), content=content, env=env)
-
-    return run
 
 
 def _start(call: _Call) -> dict[str, Any]:

@@ -213,4 +213,4 @@ async def _astray(_request: Request, exc: Exception) -> Response:
 
 
 async def _refused(_request: Request, exc: Exception) -> Response:
-    return refusal(exc if isinstance(exc, SwitchboardError) else SwitchboardError(str(exc)))
+    return refusal(exc if isinstance(exc, SwitchboardError) else SwitchboardError(str(exc), "Try again."))

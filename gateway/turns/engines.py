@@ -135,6 +135,12 @@ class Engines:
             await self._database.write(lambda conn: conn.execute(_FORGET, {"gone": gone}).close(), beside=True)
 
 
+async def at_work(database: Database) -> int:
+    """How many workers live. Raises Unavailable."""
+    names = await database.read(lambda conn: [row.name for row in _mates(conn, "")])
+    return len(await database.alive(names)) if names else 0
+
+
 def _mates(conn: Connection, name: str) -> Sequence[Any]:
     return conn.execute(_MATES, {"mine": name}).all()
 
