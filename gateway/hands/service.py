@@ -61,6 +61,8 @@ Write = Callable[[Connection], None]
 class Brain(Teller, Protocol):
     """Whoever calls: a running turn, and the way its events go into the log."""
 
+    room: anyio.Semaphore  # for bodies of its requests
+
     async def say(self, line: Mapping[str, Any], write: Write | None = None) -> None:
         """Tell a line of specs/jsonl-protocol.md; its events are durable, in one transaction with `write`.
 
