@@ -48,7 +48,7 @@ def main() -> int:
             print(f"SWITCHBOARD_{name}={error['input']!r}: {error['msg']}", file=sys.stderr)
         return 2
     except SwitchboardError as exc:
-        print(f"{exc.message} {exc.hint}".strip(), file=sys.stderr)
+        print(exc.said, file=sys.stderr)
         return exc.codes.exit
     except OSError as exc:
         print(f"The data directory {str(settings.data_dir)!r} cannot be used: {exc}", file=sys.stderr)
@@ -56,8 +56,12 @@ def main() -> int:
     _say_hello(settings)
     patience = math.ceil(settings.drain_seconds + settings.stop_seconds + GRACE_SECONDS)
     server = _Server(config(app, settings, timeout_graceful_shutdown=patience), app)
-    with suppress(KeyboardInterrupt):
-        server.run()
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run()
+    finally:  # it may have left by SystemExit
+        if app.state.why:
+            print(app.state.why.said, file=sys.stderr)
     return 0 if server.started else NOT_STARTED
 
 

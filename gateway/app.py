@@ -83,6 +83,7 @@ from gateway.sessions.destinations import Hooks
 from gateway.sessions.routes import routes as session_routes
 from gateway.sessions.work import Sessions
 from gateway.settings import Settings
+from gateway.turns.engines import at_work
 
 log_ = structlog.get_logger("switchboard")
 
@@ -114,7 +115,9 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
 
     async def engine_check() -> Check:
         if not settings.worker:
-            return Check("worker", True, "none in this process", required=False)
+            there = await at_work(database)
+            fix = "Start one on this database, with this data directory: switchboard worker"
+            return Check("worker", there > 0, f"none in this process, {there} elsewhere", fix)
         alive = engine.worker.starter.warden.pid is not None
         fix = "Restart the gateway; its log says why processes cannot be started."
         return Check("worker", alive, f"{engine.worker.active} turns run, at most {settings.concurrency}", fix)
@@ -143,7 +146,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         app.state.drain = lambda: loop.call_soon_threadsafe(engine.worker.drain)
-        async with core.opened():
+        async with _told(app), core.opened():
             hello = await agents.welcome(core.runtimes)
             log_.info("started", url=settings.url, database=database.name, hello=hello)
             async with anyio.create_task_group() as group:
@@ -168,9 +171,19 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
         *transfer_routes(owner, owner_key, store),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
-    app.state.drained = engine.drained
+    app.state.drained, app.state.why = engine.drained, None
     app.state.engine, app.state.log = engine, log
     return app
+
+
+@asynccontextmanager
+async def _told(app: Starlette) -> AsyncIterator[None]:
+    """What it does not start for is left for whoever started it, in `why`."""
+    try:
+        yield
+    except SwitchboardError as exc:
+        app.state.why = exc
+        raise
 
 
 def _grpc(handler: Handler, admission: Admission, settings: Settings) -> AbstractAsyncContextManager[None]:

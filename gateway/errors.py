@@ -24,6 +24,7 @@
     ├── RuntimeUnavailable    the runtime is not installed, or its key is missing
     ├── Fenced                a superseded runner tried to write (never leaves the engine)
     ├── Unavailable           the database is down, or the disk is full: nothing was done
+    │   └── Crowded           told to a runtime: its turn has asked for more at once than is held for it
     └── OutcomeUnknown        the database was lost in the middle of a commit: it may be stored, or not
 
 Owners get message and hint. Callers get a neutral sentence with an incident id; the translation is the A2A face's.
@@ -46,10 +47,15 @@ class SwitchboardError(Exception):
 
     code = "internal_error"
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def said(self) -> str:
+        """Both, where there is room for one text only."""
+        return f"{self.message} {self.hint}"
 
     def to_json(self) -> dict[str, Any]:
         return {"code": self.code, "message": self.message, "hint": self.hint}
@@ -149,7 +155,7 @@ class RateLimited(SwitchboardError):
 
     code = "rate_limited"
 
-    def __init__(self, message: str, hint: str = "", retry_after: int = 1) -> None:
+    def __init__(self, message: str, hint: str, retry_after: int = 1) -> None:
         super().__init__(message, hint)
         self.retry_after = retry_after
 
@@ -161,12 +167,19 @@ class RuntimeUnavailable(SwitchboardError):
 class Fenced(SwitchboardError):
     code = "fenced"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "Leave it to whoever came after.")
+
 
 class Unavailable(SwitchboardError):
     """`incident`: under which the log has it, where callers are told."""
 
     code = "unavailable"
     incident = ""
+
+
+class Crowded(Unavailable):
+    """An image's own doing, which it may do again later: nobody's incident."""
 
 
 class OutcomeUnknown(SwitchboardError):

@@ -220,6 +220,10 @@ class Settings(BaseSettings):
         return self.data_dir / "owner.key"
 
     @property
+    def secrets_key_file(self) -> Path:
+        return self.data_dir / "secrets.key"
+
+    @property
     def callers_key_file(self) -> Path:
         return self.data_dir / "callers.key"
 

@@ -77,6 +77,12 @@ class Makeup:
         """Whether what it reaches goes by a proxy of the gateway's."""
         return self.egress != "all" or self.egress_mode == "audit"
 
+    @property
+    def secret(self) -> bool:
+        """Whether it holds a secret."""
+        servers = any(server.get(part) for server in self.mcp_servers for part in _SECRET_PARTS)
+        return bool(self.env or servers or (self.git or {}).get("password"))
+
     def opened(self, box: Box) -> Makeup:
         """With every secret in the clear: for the runner only."""
         env = {name: box.open(f"env/{name}", value) for name, value in self.env.items()}

@@ -112,7 +112,7 @@ def get_version(conn: Connection, agent_id: str, version: int) -> AgentRecord:
     held = (_VERSION.c.agent_id == agent_id) & (_VERSION.c.version == version)
     row = conn.execute(_SELECT.where(held)).first()
     if row is None:
-        raise Missing(f"There is no version {version} of agent {agent_id!r}.")
+        raise Missing(f"There is no version {version} of agent {agent_id!r}.", "See: switchboard agent versions NAME")
     return _record(row)
 
 
@@ -149,19 +149,9 @@ def missing(conn: Connection, name: str) -> Missing:
     return Missing(f"There is no agent named {name[:100]!r}.", hint)
 
 
-def reseal(conn: Connection, secrets: Secrets) -> int:
-    """Seal everything with the current key, the one change a version ever sees. Returns how many versions it touched."""
-    count = 0
-    for row in conn.execute(_SELECT).all():
-        record = _record(row)
-        place = box(secrets, record.id)
-        plain = record.makeup.opened(place)
-        secret = {"env": plain.env, "mcp_servers": plain.mcp_servers, "git": plain.git}
-        fresh = Makeup(record.makeup.runtime).changed(secret, place)
-        held = (_VERSION.c.agent_id == record.id) & (_VERSION.c.version == record.version)
-        conn.execute(update(_VERSION).where(held).values(env=fresh.env, mcp_servers=fresh.mcp_servers, git=fresh.git))
-        count += 1
-    return count
+def seals(conn: Connection) -> bool:
+    """Whether a version of an agent that lives has a secret."""
+    return any(_record(row).makeup.secret for row in conn.execute(_SELECT.where(_AGENT.c.deleted_at.is_(None))))
 
 
 def saw_runtime(conn: Connection, name: str, path: str | None, version: str | None, now: int) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RegistryError(Exception):
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

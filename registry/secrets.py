@@ -2,7 +2,7 @@
 
 A blob is `v1.<key id>.<base64 of nonce and ciphertext>`. Its associated data name table, row, place and key id: a
 blob copied to another agent or another variable does not open. The key file holds one `<key id> <base64 key>` a line;
-the last line seals, all open, so that a key is rotated by adding a line (`Secrets.rotate`).
+the last line seals, all open, so that a key is changed by adding a line.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from registry.rules import KeyFileUnsafe, Unreadable
 _NONCE = 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Secrets:
-    """The keys of one installation."""
+    """The keys of one installation. `current` is "" as long as there is none."""
 
     keys: Mapping[str, bytes] = field(repr=False)
     current: str
@@ -43,12 +43,8 @@ class Secrets:
             raise KeyFileUnsafe(f"The key file '{path}' is damaged.", "Restore it from a backup.")
         return cls(keys, pairs[-1][0])
 
-    @classmethod
-    def rotate(cls, path: Path) -> Secrets:
-        """Add a key that seals from now on; what older keys sealed still opens."""
-        text = keyfile.read_or_create(path, _new_line)
-        keyfile.write(path, f"{text}\n{_new_line()}", replace=True)
-        return cls.load(path)
+    def take(self, other: Secrets) -> None:
+        self.keys, self.current = other.keys, other.current
 
     def box(self, table: str, row: str) -> Box:
         return Box(self, table, row)

@@ -20,7 +20,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from errno import EIO
 from functools import partial
@@ -97,6 +97,20 @@ class Found(NamedTuple):
     running: bool
 
 
+class Leave(NamedTuple):
+    """To begin a command. `asked` returns when it may, or raises; `still` is asked in the last moment, in a thread.
+
+    Where `still` says no, all is asked again.
+    """
+
+    asked: Callable[[], Awaitable[None]]
+    still: Callable[[], bool]
+
+
+class _TooLate(Exception):
+    """A command may not begin any more."""
+
+
 class Room:
     """One such container. Any number of commands may run in it at the same time."""
 
@@ -115,15 +129,18 @@ class Room:
         mark: str = "",
         content: bytes | None = None,
         env: Mapping[str, str] = NOTHING,
+        leave: Leave | None = None,
     ) -> Ran:
-        """Run a command to its end; `content` is its stdin, `env` is its own. Raises LaunchError; then it has not begun.
+        """Run a command to its end; `content` is its stdin, `env` is its own.
+
+        Raises LaunchError, and what `leave` raises; then it has not begun.
 
         Cancelled, it ends what it has begun. What cannot be ended, since the engine is gone, is ended before the next one.
         """
         await self.end_left()
         end = secrets.token_hex(16)
         request = {"env": {**env, **({MARK: mark} if mark else {})}, "argv": ("/bin/sh", "-c", _RUN, "switchboard", end, *argv)}
-        connection = await self._begun(request, content is not None)
+        connection = await self._begun(request, content is not None, leave)
         if connection is None:
             await self._kill(mark, "")
             return Ran(b"", cause="gone")
@@ -159,6 +176,10 @@ class Room:
         """End whatever a command left that was given this mark. Does nothing where no container runs."""
         await self._kill(mark, "")
 
+    def may_run(self, mark: str) -> bool:
+        """Whether something with this mark could not be ended, since the engine was gone, and has not been since."""
+        return mark in self._left
+
     async def stop(self) -> None:
         """Hibernate. Raises LaunchError."""
         await self._engine.call(lambda client: _stopped(client, self._quarters.name))
@@ -172,7 +193,7 @@ class Room:
             await end(self._engine, self._quarters.name, mark)
             self._left.discard(mark)
 
-    async def _begun(self, request: Mapping[str, Any], stdin: bool) -> Attached | None:
+    async def _begun(self, request: Mapping[str, Any], stdin: bool, leave: Leave | None) -> Attached | None:
         """Its streams; None where the engine went away so that nobody knows whether it has begun."""
         for _ in range(TRIES):
             if not self._id:
@@ -181,8 +202,12 @@ class Room:
             if made is None:
                 self._id = ""
                 continue
+            if leave is not None:
+                await leave.asked()
+            begin = partial(_begun, made=made, still=leave and leave.still)
             try:
-                connection = await self._engine.call(partial(_begun, made=made), self._quarters.box)
+                with anyio.CancelScope(shield=True):  # until there is somebody to end it
+                    connection = await self._engine.call(begin, self._quarters.box)
             except EngineGone:
                 return None
             if connection is not None:
@@ -256,11 +281,18 @@ def _made(client: DockerClient, container: str, request: Mapping[str, Any], stdi
     return None if made is None else str(made["Id"])
 
 
-def _begun(client: DockerClient, made: str) -> Stream | None:
-    """The streams of a command that has begun; None where its container does not run any more."""
+def _begun(client: DockerClient, made: str, still: Callable[[], bool] | None = None) -> Stream | None:
+    """The streams of a command that has begun; None where its container does not run any more, or it `still` may not."""
     request = {"Detach": False, "Tty": False}
-    found: Stream | None = _unless_asleep(lambda: connected(client, f"/exec/{made}/start", body=request))
-    return found
+
+    def last() -> None:
+        if still is not None and not still():
+            raise _TooLate
+
+    with suppress(_TooLate):
+        found: Stream | None = _unless_asleep(lambda: connected(client, f"/exec/{made}/start", body=request, last=last))
+        return found
+    return None
 
 
 def _unless_asleep(do: Callable[[], Any]) -> Any:

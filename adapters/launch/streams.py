@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import EPROTONOSUPPORT
 from http.client import HTTPMessage, parse_headers
@@ -40,9 +40,16 @@ class Stream(NamedTuple):
 
 
 def connected(
-    client: DockerClient, path: str, params: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
+    client: DockerClient,
+    path: str,
+    params: Mapping[str, Any] | None = None,
+    body: Mapping[str, Any] | None = None,
+    last: Callable[[], None] = lambda: None,
 ) -> Stream:
-    """Post, and take the connection over. Raises APIError where the engine refuses, OSError where it does not answer."""
+    """Post, and take the connection over. Raises APIError where the engine refuses, OSError where it does not answer.
+
+    `last` is called when all but the posting is done; what it raises is raised, and nothing is posted.
+    """
     content = b"" if body is None else json.dumps(body).encode()
     address = f"/v{client.api.api_version}{path}{'?' + urlencode(params) if params else ''}"
     lines = [f"POST {address} HTTP/1.1", "Host: engine", "Connection: Upgrade", "Upgrade: tcp"]
@@ -50,6 +57,7 @@ def connected(
     request = "\r\n".join([*lines, f"Content-Length: {len(content)}"]).encode() + _END + content
     connection, seal = _reached(client)
     try:
+        last()
         connection.sendall(seal.sealed(request) if seal else request)
         head, early = _answer(connection, seal)
         status = int(head.split(None, 2)[1])

@@ -24,7 +24,6 @@ from a2a.utils.errors import (
     ContentTypeNotSupportedError,
     InvalidRequestError,
     JSONParseError,
-    TaskNotFoundError,
 )
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -35,7 +34,7 @@ from gateway.a2a.security import a2a_error, refusal_headers
 from gateway.a2a.versions import HEADER, Version
 from gateway.auth.addresses import HEADER as FORWARDED
 from gateway.auth.addresses import Proxies
-from gateway.auth.callers import Callers, Principal
+from gateway.auth.callers import Callers, Principal, no_agent
 from gateway.errors import SwitchboardError
 from gateway.settings import Settings
 from gateway.wire import BadBody, checked_body
@@ -106,7 +105,7 @@ class Admission:
         request.state.json = await self._body(request, media_types)
         for tenant in _tenants(request):
             if tenant != face.name:
-                raise Refused(404, no_agent(str(tenant)))
+                raise Refused.by(no_agent(str(tenant)))
 
     async def _body(self, request: Request, media_types: tuple[str, ...]) -> Any:
         try:
@@ -118,10 +117,6 @@ class Admission:
         if body and media_type not in media_types:
             raise Refused(415, ContentTypeNotSupportedError(f"The Content-Type must be {media_types[0]}."))
         return strict_json(body) if body else None
-
-
-def no_agent(name: str) -> A2AError:
-    return TaskNotFoundError(f"Agent {name[:80]!r} was not found.")
 
 
 def strict_json(body: bytes) -> Any:

@@ -343,13 +343,13 @@ def _a2a_errors(context: ServerCallContext) -> Iterator[None]:
     except A2AError:
         raise
     except NotFound as exc:
-        raise TaskNotFoundError(exc.message) from exc
+        raise TaskNotFoundError(exc.said) from exc
     except Conflict as exc:
-        raise UnsupportedOperationError(exc.message) from exc
+        raise UnsupportedOperationError(exc.said) from exc
     except UnsupportedType as exc:
-        raise ContentTypeNotSupportedError(exc.message) from exc
+        raise ContentTypeNotSupportedError(exc.said) from exc
     except UsageError as exc:
-        raise InvalidParamsError(exc.message) from exc
+        raise InvalidParamsError(exc.said) from exc
     except (Unavailable, OutcomeUnknown) as exc:
         exc.incident = _incident(exc)
         raise _refused(context, exc) from exc

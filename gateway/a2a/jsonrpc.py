@@ -66,7 +66,7 @@ class Dispatcher(JsonRpcDispatcher):
             if method == "ListTasks" and isinstance(body.get("params"), dict):
                 check_state(body["params"].get("status"))
         except UsageError as exc:
-            return self._generate_error_response(_id(body), InvalidParamsError(exc.message))
+            return self._generate_error_response(_id(body), InvalidParamsError(exc.said))
         except A2AError as exc:
             return self._generate_error_response(_id(body), exc)
         return await self.handle_requests(request)

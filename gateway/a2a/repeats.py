@@ -58,7 +58,7 @@ class Repeats:
         try:
             key = idempotency.parse_key(key, secret=self._shared(principal))
         except UsageError as exc:
-            raise InvalidParamsError(f"{exc.message} {exc.hint}") from exc
+            raise InvalidParamsError(exc.said) from exc
         return Once.of(f"a2a {context.state['face'].agent_id}", principal.id, key, digest)
 
     async def find(self, once: Once) -> Accepted | None:

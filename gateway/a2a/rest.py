@@ -98,7 +98,7 @@ class Rest10(RestDispatcher):
         try:
             check_state(request.query_params.get("status"))
         except UsageError as exc:
-            raise InvalidParamsError(exc.message) from exc
+            raise InvalidParamsError(exc.said) from exc
         answer: Response = await self.list_tasks(request)
         return answer
 

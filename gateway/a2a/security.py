@@ -15,6 +15,7 @@ from a2a.utils import errors as sdk
 from gateway.a2a.cards import Face
 from gateway.auth.oidc import discovery_url
 from gateway.errors import (
+    TABLE,
     KeyReused,
     NotAllowed,
     NotFound,
@@ -56,11 +57,11 @@ def _enter(error: type[sdk.A2AError], code: int, mapping: sdk.ErrorMapping) -> N
     EXCEPTION_MAP[error] = JSONRPCError
 
 
-_enter(SignInError, NotAllowed("").codes.jsonrpc, sdk.ErrorMapping(401, "UNAUTHENTICATED", "UNAUTHENTICATED"))
-_enter(TooManyError, RateLimited("").codes.jsonrpc, sdk.ErrorMapping(429, "RESOURCE_EXHAUSTED", "RATE_LIMITED"))
-_enter(KeyReusedError, KeyReused("").codes.jsonrpc, sdk.ErrorMapping(422, "INVALID_ARGUMENT", "IDEMPOTENCY_KEY_REUSED"))
-_enter(UnavailableError, Unavailable("").codes.jsonrpc, sdk.ErrorMapping(503, "UNAVAILABLE", "UNAVAILABLE"))
-_enter(OutcomeUnknownError, OutcomeUnknown("").codes.jsonrpc, sdk.ErrorMapping(503, "UNKNOWN", "OUTCOME_UNKNOWN"))
+_enter(SignInError, TABLE[NotAllowed.code].jsonrpc, sdk.ErrorMapping(401, "UNAUTHENTICATED", "UNAUTHENTICATED"))
+_enter(TooManyError, TABLE[RateLimited.code].jsonrpc, sdk.ErrorMapping(429, "RESOURCE_EXHAUSTED", "RATE_LIMITED"))
+_enter(KeyReusedError, TABLE[KeyReused.code].jsonrpc, sdk.ErrorMapping(422, "INVALID_ARGUMENT", "IDEMPOTENCY_KEY_REUSED"))
+_enter(UnavailableError, TABLE[Unavailable.code].jsonrpc, sdk.ErrorMapping(503, "UNAVAILABLE", "UNAVAILABLE"))
+_enter(OutcomeUnknownError, TABLE[OutcomeUnknown.code].jsonrpc, sdk.ErrorMapping(503, "UNKNOWN", "OUTCOME_UNKNOWN"))
 
 _LOOK = (
     "A message sent again under its Idempotency-Key is done once; a streaming one sent again as it was, with its messageId and"
@@ -70,16 +71,15 @@ _LOOK = (
 
 def a2a_error(exc: SwitchboardError) -> sdk.A2AError:
     """A refusal of `gateway.auth.callers` as A2A's error, for any transport."""
-    said = f"{exc.message} {exc.hint}".strip()
     match exc:
         case NotAllowed():
-            return SignInError(said)
+            return SignInError(exc.said)
         case RateLimited():
-            return TooManyError(said, {"retryAfter": str(exc.retry_after)})
+            return TooManyError(exc.said, {"retryAfter": str(exc.retry_after)})
         case KeyReused():
-            return KeyReusedError(said)
+            return KeyReusedError(exc.said)
         case NotFound():
-            return sdk.TaskNotFoundError(exc.message)
+            return sdk.TaskNotFoundError(exc.said)
         case Unavailable():
             incident = f" (incident {exc.incident})" if exc.incident else ""
             return UnavailableError(f"The agent is not available now. Try again later{incident}.")

@@ -17,9 +17,10 @@ from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id, begins_anew
 from gateway.db.engine import Database
-from gateway.errors import InvalidParams, NotFound, Unavailable
+from gateway.errors import InvalidParams, Unavailable
 from gateway.files.shown import Shown
 from gateway.log.models import ANSWERED, EventRow, Task
+from gateway.log.owned import task_of
 from gateway.log.rows import Position
 from gateway.log.store import read
 
@@ -64,7 +65,9 @@ def check_state(value: object) -> None:
     """Raises InvalidParams for the name of a state there is none of: the SDK's parsers take it for no filter at all."""
     known = value in STATE_NAMES or value.isdecimal() if isinstance(value, str) else not isinstance(value, bool)
     if not known:
-        raise InvalidParams(f"status {str(value)[:80]!r} is not a state of a task, such as TASK_STATE_WORKING.")
+        raise InvalidParams(
+            f"status {str(value)[:80]!r} is not a state of a task.", "Write it like TASK_STATE_WORKING, or leave it out."
+        )
 
 
 class Tasks:
@@ -75,7 +78,7 @@ class Tasks:
         """The task as it is. Raises NotFound for a wrong id, and for a task that is not the caller's."""
 
         def op(conn: Connection) -> tuple[Found, bool]:
-            row = _row(conn, caller, task_id)
+            row = task_of(conn, caller.agent_id, caller.principal, task_id)
             found = _folded(conn, row)
             return found, row.snapshot is None and _worth_keeping(row, found.position.seq)
 
@@ -132,16 +135,8 @@ class Tasks:
         return await self._database.read(lambda conn: _place(conn, caller, task_id, seq))
 
 
-def _row(conn: Connection, caller: Caller, task_id: str) -> Any:
-    mine = (_task.c.id == task_id, _task.c.agent_id == caller.agent_id, _task.c.principal == caller.principal)
-    row = conn.execute(select(_task).where(*mine, _task.c.state != ANSWERED)).first()
-    if row is None:
-        raise NotFound(f"Task {task_id[:80]!r} was not found.")
-    return row
-
-
 def _place(conn: Connection, caller: Caller, task_id: str, seq: int) -> Place:
-    row = _row(conn, caller, task_id)
+    row = task_of(conn, caller.agent_id, caller.principal, task_id)
     session, rests = _event.c.session_id == row.session_id, row.state not in ACTIVE
     last = row.snapshot_seq if rests else conn.execute(select(func.max(_event.c.seq)).where(session)).scalar_one()
     near = (session, _event.c.seq <= seq, _event.c.sub == 0, _event.c.task_id == task_id)

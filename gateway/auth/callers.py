@@ -134,7 +134,7 @@ class Callers:
         if agent is not None and not agent.public and principal.anonymous:
             raise NotAllowed(f"Agent {name[:80]!r} answers only callers who sign in.", SIGN_IN)
         if agent is None or not may_call(principal, agent):
-            raise NotFound(f"Agent {name[:80]!r} was not found.")
+            raise no_agent(name)
         self.pace(principal)
         return agent
 
@@ -214,3 +214,7 @@ def room_for_task(principal: Principal, task_id: str | None) -> Callable[[Connec
 
 def wrong(said: str) -> WrongKey:
     return WrongKey(said, SIGN_IN)
+
+
+def no_agent(name: str) -> NotFound:
+    return NotFound(f"Agent {name[:80]!r} was not found.", "The directory, GET /agents, tells which there are.")

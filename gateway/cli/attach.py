@@ -53,12 +53,16 @@ class Attached:
 
     def _show(self, ctrl_c: CtrlC) -> int:
         """Everything, until the session ends, or rests where nobody can say more."""
-        for event in () if self._over() else self.follow:
-            with ctrl_c.held_off():
-                self.transcript.take(event)
-                self._pressed = self._pressed and event["type"] != "turn_started"
-            if event["type"] in ("done", "system") and self._over():
-                break
+        try:
+            for event in () if self._over() else self.follow:
+                with ctrl_c.held_off():
+                    self.transcript.take(event)
+                    self._pressed = self._pressed and event["type"] != "turn_started"
+                if event["type"] in ("done", "system") and self._over():
+                    break
+        except SwitchboardError:
+            self.transcript.finish()
+            raise
         self.transcript.finish()
         return exit_of(self.transcript.reason)
 

@@ -63,7 +63,7 @@ def create(out: Output, api: SessionApi, agent: str | None, prompt: str | None, 
     type=click.Choice(("auto", "queue", "steer")),
     default="auto",
     show_default=True,
-    help="Where a turn runs: wait for a turn of its own, join the running one, or join it if possible.",
+    help="Where a turn runs: join it if possible, wait for a turn of its own, or join it or be refused.",
 )
 @click.option("--idempotency-key", metavar="KEY", help="Send it once, however often this is said.")
 @as_caller

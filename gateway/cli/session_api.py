@@ -1,14 +1,15 @@
 """The session API, as the command sees it: one request at a time, and a log that is followed however often it breaks.
 
 An answer that says the gateway is away, or a connection that breaks, leads to another try with the last `seq` that came;
-nothing is sent twice but under one idempotency key.
+nothing is sent twice but under one idempotency key. A stream of events that ends is asked for again as well: what the
+gateway answers then says why it ended.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -21,12 +22,27 @@ from gateway.cli.connection import find_token, find_url
 from gateway.errors import OutcomeUnknown, SwitchboardError, Unavailable
 
 READ_SECONDS = 60.0
+NOTHING_MORE = 204  # instead of a stream: the session is archived, and all of it was told
+_NOT_NOW = (Unavailable.code, OutcomeUnknown.code)
 PATH = "/v1/sessions"
 Event = dict[str, Any]
 
 
+def _unheard(text: str) -> None:
+    pass
+
+
 class SessionApi:
-    def __init__(self, url: str | None, token: str | None) -> None:
+    """`say`: to whoever waits, while the gateway is away; `pauses`: between the tries of a message."""
+
+    def __init__(
+        self,
+        url: str | None,
+        token: str | None,
+        say: Callable[[str], None] = _unheard,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
+        self._say, self._pauses = say, pauses
         self.url = find_url(url)
         self.token = find_token(token, self.url)
 
@@ -38,14 +54,24 @@ class SessionApi:
         return self._ask("POST", place, body, {})
 
     def send(self, id: str, input: Any, mode: str, key: str | None = None) -> Any:
-        """A message; tried again under one key where nobody knows whether it arrived."""
-        body = {"input": input, "mode": mode, "idempotency_key": key or str(uuid4())}
-        try:
-            return self.post(id, "messages", body=body)
-        except SwitchboardError as exc:
-            if not isinstance(exc, Unavailable) and exc.code != OutcomeUnknown.code:
-                raise
-            return self.post(id, "messages", body=body)
+        """A message; tried again under one key, since nobody knows whether it arrived, for as long as a restart takes."""
+        key = key or str(uuid4())
+        body = {"input": input, "mode": mode, "idempotency_key": key}
+        tries = 0
+        while True:
+            try:
+                return self.post(id, "messages", body=body)
+            except SwitchboardError as exc:
+                if exc.code not in _NOT_NOW:
+                    raise
+                if tries == len(self._pauses):
+                    said = f"{exc.message} Whether the message arrived is not known."
+                    again = f'switchboard sessions send {id} "…" --idempotency-key {key}'
+                    raise Unavailable(said, f"This sends it, unless it did: {again}") from exc
+            if tries == 1:
+                self._say("The gateway is not available now. The message is sent again until it is, and told once.")
+            time.sleep(self._pauses[tries])
+            tries += 1
 
     def address(self, *place: str) -> str:
         return "/".join([f"{self.url.value}{PATH}", *(quote(part, safe="") for part in place)])
@@ -93,23 +119,25 @@ class Follow:
         self.api, self.id, self.cursor, self.live = api, id, cursor, live
         self._filter = {name: value for name, value in (("level", level), ("types", types)) if value is not None}
         self._pauses = pauses
+        self._tries = 0  # since something came
+        self._over = False
 
     def __iter__(self) -> Iterator[Event]:
-        tries = 0
         with wire.reaching(self.api.url):
             while True:
+                why: Exception | None = None
                 try:
-                    for event in self._stream():
-                        tries = 0
-                        yield event
-                    return
+                    yield from self._stream()
                 except httpx2.TransportError as exc:
-                    self._pause(tries, exc)
+                    why = exc
                 except SwitchboardError as exc:
                     if exc.code != "unavailable":
                         raise
-                    self._pause(tries, exc)
-                tries += 1
+                    why = exc
+                if self._over:
+                    return
+                self._pause(self._tries, why)
+                self._tries += 1
 
     def look(self) -> Any:
         """The session itself, asked for as patiently."""
@@ -135,12 +163,14 @@ class Follow:
                 response.read()
                 raise self.api.refusal(response)
             for line in response.iter_lines():
+                self._tries = 0
                 if line:
                     event: Event = json.loads(line)
                     self.cursor = event["seq"]
                     yield event
+            self._over = not self.live or response.status_code == NOTHING_MORE
 
-    def _pause(self, tries: int, why: Exception) -> None:
+    def _pause(self, tries: int, why: Exception | None) -> None:
         if tries == len(self._pauses):
             said = f"The connection to {self.api.url.value} broke and could not be taken up again in {tries} tries."
             raise Unavailable(said, f"Go on with: switchboard sessions attach {self.id} --after {self.cursor}") from why

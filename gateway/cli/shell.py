@@ -87,7 +87,7 @@ def as_caller(function: Function) -> Function:
     def command(out: Output, *args: Any, url: str | None, token: str | None, **kwargs: Any) -> int | None:
         from gateway.cli.session_api import SessionApi
 
-        return function(out, SessionApi(url, token), *args, **kwargs)
+        return function(out, SessionApi(url, token, out.say), *args, **kwargs)
 
     return as_json(with_url(with_token(update_wrapper(command, function))))
 

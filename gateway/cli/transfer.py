@@ -49,7 +49,9 @@ def import_(out: Output, api: OwnerApi, file: str, **whose: Any) -> None:
         with click.open_file(file, "rb") as content:
             result = api.upload("/owner/sessions/import", params, content)
     except OSError as exc:
-        raise UsageError(f"The file {file!r} cannot be read: {exc.strerror}.") from exc
+        raise UsageError(
+            f"The file {file!r} cannot be read: {exc.strerror}.", "Name one that `switchboard sessions export` wrote."
+        ) from exc
     if out.json:
         return out.data(result)
     return out.done(f"Session {result['id']} is here: {result['events']} events.", f"switchboard sessions show {result['id']}")

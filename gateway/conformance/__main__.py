@@ -57,7 +57,7 @@ async def _checked(given: argparse.Namespace, watched: bool) -> Report:
         report = await check(image, folder, only=only, heard=lambda name: print(name, file=sys.stderr, flush=True))
         group.cancel_scope.cancel()
         return report
-    raise SwitchboardError("The check was given up.")
+    raise SwitchboardError("The check was given up.", "Run it again.")
 
 
 async def _until_stdin_ends(cancel: Callable[[], None]) -> None:

@@ -35,6 +35,7 @@ from gateway.errors import OutcomeUnknown, Unavailable
 MAX_BATCH = 32  # operations of one commit; all processes wait for it
 WRITERS = 5  # transactions beside that one
 READERS = 4
+READ_SECONDS = 15.0  # for which anybody waits for what he reads, of a server that swallows what it is asked
 TRIES = 5  # of a transaction the database asks to try again
 OUTCOME_SECONDS = 60.0  # for the database to come back and tell what became of a commit
 APPEAR_SECONDS = 10.0
@@ -98,7 +99,11 @@ class Postgres:
             self._spawn(self._one_after_another())
 
     async def read(self, op: Operation[T], snapshot: bool) -> T:
-        return await asyncio.shield(self._spawn(self._read(_in_snapshot(op) if snapshot else op)))
+        until = asyncio.get_running_loop().time() + READ_SECONDS
+        reading = self._spawn(self._read(_in_snapshot(op) if snapshot else op, until))
+        if not (await asyncio.wait([reading], timeout=READ_SECONDS))[0]:
+            raise Unavailable(f"The database did not answer a read within {READ_SECONDS:g} seconds.", HINT)
+        return reading.result()
 
     def _spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task of its own: who waits for it may be cancelled, a statement on its way must not be."""
@@ -112,9 +117,14 @@ class Postgres:
         if not task.cancelled():
             task.exception()  # whoever waited may have left
 
-    async def _read(self, op: Operation[T]) -> T:
-        async with self._readers, _errors():
-            return await self._until_it_works(lambda: self._once(op))
+    async def _read(self, op: Operation[T], until: float) -> T:
+        async with _errors():
+            async with asyncio.timeout_at(until):  # nobody waits for it any more then
+                await self._readers.acquire()
+            try:
+                return await self._until_it_works(lambda: self._once(op))
+            finally:
+                self._readers.release()
 
     # -- other processes
 

@@ -6,20 +6,19 @@ Token and credentials are sealed where they stand and never come back to a calle
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.clock import new_id, now_us
 from gateway.deliver.models import Destination, Outbox
 from gateway.errors import Conflict, NotFound
-from gateway.log.models import ANSWERED, Task
+from gateway.log.owned import task_of
 from gateway.log.store import locked
 from registry.secrets import Secrets
 
 MAX_CONFIGS = 10  # of one task
 
-_config, _outbox, _task = Destination.__table__, Outbox.__table__, Task.__table__  # type: ignore[attr-defined]
+_config, _outbox = Destination.__table__, Outbox.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Kept:
 
 def save(conn: Connection, secrets: Secrets, agent_id: str, principal: str, task_id: str, wanted: Wanted) -> Kept:
     """Keep a config, or change the one of that name. Raises NotFound, and Conflict when the task has too many."""
-    session_id = _task_of(conn, agent_id, principal, task_id)
+    session_id = task_of(conn, agent_id, principal, task_id).session_id
     locked(conn, session_id)  # an event is before this config, or is owed to it
     name = wanted.name or task_id
     old = conn.execute(select(_config.c.id).where(_config.c.task_id == task_id, _config.c.name == name)).scalar()
@@ -74,7 +73,7 @@ def save(conn: Connection, secrets: Secrets, agent_id: str, principal: str, task
 
 def listing(conn: Connection, agent_id: str, principal: str, task_id: str) -> list[Kept]:
     """Raises NotFound for a task that is not the caller's."""
-    _task_of(conn, agent_id, principal, task_id)
+    task_of(conn, agent_id, principal, task_id)
     rows = conn.execute(select(_config).where(_config.c.task_id == task_id).order_by(_config.c.created_at, _config.c.id))
     return [Kept(row.name, row.task_id, row.url, row.scheme) for row in rows]
 
@@ -83,24 +82,22 @@ def get(conn: Connection, agent_id: str, principal: str, task_id: str, name: str
     """Raises NotFound."""
     found = next((kept for kept in listing(conn, agent_id, principal, task_id) if kept.name == name), None)
     if found is None:
-        raise NotFound(f"Task {task_id!r} has no push notification config {name!r}.")
+        raise NotFound(f"Task {task_id!r} has no push notification config {name!r}.", "List them.")
     return found
 
 
 def remove(conn: Connection, agent_id: str, principal: str, task_id: str, name: str) -> None:
     """Forget a config and all that is still owed to it. One there is not is gone already. Raises NotFound for the task."""
-    locked(conn, _task_of(conn, agent_id, principal, task_id))  # nobody owes it anything meanwhile
+    locked(conn, task_of(conn, agent_id, principal, task_id).session_id)  # nobody owes it anything meanwhile
     mine = select(_config.c.id).where(_config.c.task_id == task_id, _config.c.name == name)
     conn.execute(delete(_outbox).where(_outbox.c.config_id.in_(mine)))
     conn.execute(delete(_config).where(_config.c.task_id == task_id, _config.c.name == name))
 
 
-def _task_of(conn: Connection, agent_id: str, principal: str, task_id: str) -> str:
-    mine = (_task.c.id == task_id, _task.c.agent_id == agent_id, _task.c.principal == principal)
-    session_id: Any = conn.execute(select(_task.c.session_id).where(*mine, _task.c.state != ANSWERED)).scalar()
-    if session_id is None:
-        raise NotFound(f"Task {task_id!r} was not found.")
-    return str(session_id)
+def seals(conn: Connection) -> bool:
+    """Whether a destination of any kind has a secret."""
+    sealed = (_config.c.token != "") | (_config.c.credentials != "")
+    return conn.execute(select(_config.c.id).where(sealed).limit(1)).first() is not None
 
 
 def _check_room(conn: Connection, task_id: str) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from adapters.events import EventType
+from adapters.events import SHOWN
 from gateway.clock import iso, new_id, now_us
 from gateway.deliver.guard import Guard, Refused
 from gateway.deliver.models import Destination, Outbox
@@ -26,12 +26,10 @@ from registry.secrets import Secrets
 
 MAX_DESTINATIONS = 10  # of one session
 MAX_SECRETS = 2
+SEE = "See specs/session-api.md."
 
 Level = Literal["user", "progress"]
 LEVELS: Mapping[str, tuple[str, ...]] = {"user": ("user",), "progress": ("user", "progress")}
-# For owners only; callers read the rest.
-INTERNAL = frozenset({"thinking", "usage", "native_session", "notice", "tool_detail", "error_detail", "raw"})
-TYPES: tuple[str, ...] = tuple(type for type in get_args(EventType) if type not in INTERNAL)
 
 _hook, _outbox, _session = Destination.__table__, Outbox.__table__, Session.__table__  # type: ignore[attr-defined]
 
@@ -43,7 +41,7 @@ class Given(BaseModel):
 
     url: str
     level: Level = "progress"
-    types: list[str] = Field(default=[], max_length=len(TYPES))
+    types: list[str] = Field(default=[], max_length=len(SHOWN))
     secrets: list[str] = Field(default=[], max_length=MAX_SECRETS, repr=False)
 
 
@@ -66,9 +64,9 @@ async def validate(guard: Guard, given: object, place: str = "destinations") -> 
     try:
         asked = _GIVEN.validate_python(given)
     except ValidationError as exc:
-        raise InvalidParams("; ".join(_said(place, error) for error in exc.errors()[:3])) from exc
+        raise InvalidParams("; ".join(_said(place, error) for error in exc.errors()[:3]), SEE) from exc
     if len(asked) > MAX_DESTINATIONS:
-        raise InvalidParams(f"{place}: {len(asked)} are too many; a session has at most {MAX_DESTINATIONS}.")
+        raise InvalidParams(f"{place}: {len(asked)} are too many.", f"Give at most {MAX_DESTINATIONS}.")
     return [await _wanted(guard, one, f"{place}.{index}") for index, one in enumerate(asked)]
 
 
@@ -77,30 +75,31 @@ def _said(place: str, error: Any) -> str:
 
 
 async def _wanted(guard: Guard, given: Given, place: str) -> Wanted:
-    unknown = sorted(set(given.types) - set(TYPES))
+    unknown = sorted(set(given.types) - set(SHOWN))
     if unknown:
-        raise InvalidParams(f"{place}.types: {unknown[0][:80]!r} is no type of event.", f"There are: {', '.join(TYPES)}.")
+        raise InvalidParams(f"{place}.types: {unknown[0][:80]!r} is no type of event.", f"There are: {', '.join(SHOWN)}.")
     check_secrets(given.secrets, f"{place}.secrets")
     try:
         vetted = await guard.vet(given.url)
     except Refused as exc:
-        raise InvalidParams(f"{place}.url cannot be used: {exc.told}") from exc
+        raise InvalidParams(f"{place}.url cannot be used: {exc.told}", "Give one that everybody reaches by https.") from exc
     return Wanted(given.url, vetted.origin, given.level, tuple(dict.fromkeys(given.types)), tuple(given.secrets))
 
 
 def check_secrets(secrets: Sequence[str], place: str = "secrets") -> None:
     """Raises InvalidParams."""
     if len(secrets) > MAX_SECRETS:
-        raise InvalidParams(f"{place}: {len(secrets)} are too many; {MAX_SECRETS} sign while receivers change over.")
+        raise InvalidParams(f"{place}: {len(secrets)} are too many.", f"Give at most {MAX_SECRETS}: the old and the new one.")
     if not all(24 <= len(key_of(secret) or b"") <= 64 for secret in secrets):
-        raise InvalidParams(f"{place}: a secret is whsec_ and 24 to 64 random bytes in base64.")
+        raise InvalidParams(f"{place}: a secret is whsec_ and 24 to 64 random bytes in base64.", "Make one, or leave it out.")
 
 
 def save(conn: Connection, secrets: Secrets, session_id: str, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
     """Keep destinations of a session. Raises NotFound for the session, Conflict when it has too many."""
+    locked(conn, session_id)  # an event is before these destinations, or is owed to them
     session = conn.execute(select(_session.c.agent_id, _session.c.principal).where(_session.c.id == session_id)).first()
     if session is None:
-        raise NotFound(f"Session {session_id[:100]!r} was not found.")
+        raise NotFound(f"Session {session_id[:100]!r} was not found.", "Ask as the caller who began it.")
     count = conn.execute(select(func.count()).select_from(_hook).where(*_of(session_id))).scalar_one()
     if count + len(wanted) > MAX_DESTINATIONS:
         raise Conflict(f"Session {session_id!r} has {count} destinations already.", "Remove one first.")
@@ -162,7 +161,7 @@ def _of(session_id: str) -> tuple[Any, Any]:
 
 
 def _missing(session_id: str, id: str) -> NotFound:
-    return NotFound(f"Session {session_id!r} has no destination {id[:100]!r}.")
+    return NotFound(f"Session {session_id!r} has no destination {id[:100]!r}.", "List them.")
 
 
 def shown(row: RowMapping | Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -84,17 +84,23 @@ class Gates:
 def _bound(folder: Path) -> Iterator[socket.socket]:
     """A socket of that folder. It is bound by way of the open folder: a socket's own path has at most 107 bytes."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / _SOCKET).unlink(missing_ok=True)  # of a gateway that was killed
+    path = folder / _SOCKET
+    path.unlink(missing_ok=True)  # of a gateway that was killed
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     listening = socket.socket(socket.AF_UNIX)
     try:
         listening.bind(f"/proc/self/fd/{handle}/{_SOCKET}")
+        mine = path.stat()
         listening.listen(CONNECTIONS)
-        yield listening
+        try:
+            yield listening
+        finally:  # while it is open its number is nobody else's
+            with suppress(FileNotFoundError):
+                if os.path.samestat(mine, path.stat()):  # not of the attempt that followed ours
+                    path.unlink()
     finally:
         listening.close()
         os.close(handle)
-        (folder / _SOCKET).unlink(missing_ok=True)
 
 
 async def _accept(listening: socket.socket, proxy: Proxy) -> None:

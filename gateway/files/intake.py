@@ -67,13 +67,14 @@ class Intake:
     def _check_sizes(self, files: list[Given]) -> None:
         limits = self._settings
         if len(files) > limits.max_files:
-            raise TooLarge(f"The message has {len(files)} files; at most {limits.max_files} are taken.")
+            raise TooLarge(f"The message has {len(files)} files; at most {limits.max_files} are taken.", "Send fewer.")
         for one in files:
             if len(one.raw or b"") > limits.max_file_bytes:
                 said = f"The file {one.name[:80]!r} has {len(one.raw or b'')} bytes; at most {limits.max_file_bytes} are taken."
-                raise TooLarge(said)
+                raise TooLarge(said, "Send a smaller one.")
         if sum(len(one.raw or b"") for one in files) > limits.max_files_bytes:
-            raise TooLarge(f"The message's files have more than {limits.max_files_bytes} bytes together.")
+            said = f"The message's files have more than {limits.max_files_bytes} bytes together."
+            raise TooLarge(said, "Send some of them with another message.")
 
     async def _kept(self, one: Given) -> Kept:
         raw = one.raw or b""
@@ -109,7 +110,7 @@ class Intake:
 def check_type(one: Given, modes: Sequence[str]) -> None:
     """Text is always taken; data and files as far as the card says so. What a URL leads to is told only by its answer."""
     if one.media_type and not is_media_type(one.media_type):
-        raise InvalidParams(f"The mediaType {one.media_type[:80]!r} is none, such as image/png.")
+        raise InvalidParams(f"The mediaType {one.media_type[:80]!r} is none.", "Write it like image/png, or leave it out.")
     media_type = type_of(one, one.raw or b"")
     if media_type and not accepted(media_type, modes):
         raise unsupported(media_type, modes)
@@ -125,4 +126,4 @@ def type_of(one: Given, head: bytes) -> str:
 
 
 def unsupported(media_type: str, modes: Sequence[str]) -> UnsupportedType:
-    return UnsupportedType(f"This agent does not take {media_type}; it takes {', '.join(modes)[:300]}.")
+    return UnsupportedType(f"This agent does not take {media_type}.", f"It takes {', '.join(modes)[:300]}.")

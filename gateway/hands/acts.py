@@ -3,6 +3,8 @@
 A path is checked twice: as text before anything runs, and inside, where symbolic links are followed: one that leads out of
 the workspace is refused, not followed. That keeps a tool to what its name says; what protects everybody else is the container.
 Files are written beside their place and moved there, so nobody reads half of one, and keep their mode.
+
+What is made of many names, lines or edits is made in a thread, of which there are few, so that it holds up nobody else.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ import base64
 import posixpath
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import anyio
+import anyio.to_thread
 
 from adapters.launch.reading import Ends, Ran
 from gateway.errors import InvalidParams
-from gateway.hands.paths import leads_out, pattern_of, seen, within
+from gateway.hands.paths import leads_out, seen, within
+from gateway.hands.patterns import Pattern
 from gateway.hands.tools import MAX_FILE, Bash, Edit, Glob, Grep, Input, Ls, Read, Result, Write, content_of, wrong
 
 ENDS = Ends(128 * 1024, 128 * 1024)  # of a command's output
@@ -26,6 +31,8 @@ LISTING = 16 * 2**20  # bytes of a list of files, or of lines found
 MAX_ENTRIES = 2000  # files or lines that are told
 MAX_LINE = 500  # characters of a line that was found
 FILE_SECONDS = 120
+EDITED = 2**29  # bytes that one call's edits look through: fifty of the largest file, five hundred of one of a megabyte
+_threads = anyio.CapacityLimiter(2)
 
 
 # $1: a path relative to the workspace, which the container works in. Sets `at`: where it really is.
@@ -104,6 +111,7 @@ _ENDED = {
 }
 _GONE = "It is not known whether this was done: the sandbox was cut off. Look, then decide."
 _LINE = re.compile(r"(.+?):(\d+):(.*)", re.DOTALL)
+_NAMES, _LINES = re.compile(rb"([^\0]+)\0"), re.compile(rb"[^\n]+")
 
 
 class Command(NamedTuple):
@@ -147,7 +155,8 @@ async def act(run: Run, input: Input, writing: anyio.Lock, start: str = "") -> R
                     return await _edit(run, within(input.path, start), input, start)
             case Ls():
                 listed = await _told(run, _LIST, within(input.path, start), LISTING)
-                return _listed(listed.decode("utf-8", "replace").splitlines())
+                names = listed.decode("utf-8", "replace").splitlines()
+                return _listed(names, len(names))
             case Glob():
                 return await _glob(run, within(input.path, start), input, start)
             case Grep():
@@ -207,7 +216,17 @@ async def _edit(run: Run, path: str, input: Edit, start: str) -> Result:
     content = await _told(run, _READ, path, "all", 1, 0, MAX_FILE + 1)
     if len(content) > MAX_FILE:
         raise Failed(f"{path!r} has more than {MAX_FILE} bytes, which is too much to edit. Change it by a command.")
+    edited = await anyio.to_thread.run_sync(_edited, content, input, path, limiter=_threads)
+    await _write(run, path, edited)
+    return Result(f"{len(input.edits)} texts replaced in {seen(path, start)}.")
+
+
+def _edited(content: bytes, input: Edit, path: str) -> bytes:
+    looked = 0
     for number, one in enumerate(input.edits, 1):
+        looked += len(content)
+        if looked > EDITED:
+            raise Failed(f"{len(input.edits)} edits are too many at once for {path!r}, which is large. Nothing was changed.")
         old, new = one.old.encode("utf-8", "replace"), one.new.encode("utf-8", "replace")
         found = content.count(old)
         if found != 1:
@@ -216,41 +235,58 @@ async def _edit(run: Run, path: str, input: Edit, start: str) -> Result:
         content = content.replace(old, new)
     if len(content) > MAX_FILE:
         raise Failed(f"{path!r} would have more than {MAX_FILE} bytes. Nothing was changed.")
-    await _write(run, path, content)
-    return Result(f"{len(input.edits)} texts replaced in {seen(path, start)}.")
+    return content
 
 
 # -- searching
 
 
 async def _glob(run: Run, path: str, input: Glob, start: str) -> Result:
-    pattern = pattern_of(input.pattern)
+    pattern = Pattern(input.pattern)
     listed = await _told(run, _FILES, path, LISTING)
-    names = [name.decode("utf-8", "replace").removeprefix("./") for name in listed.split(b"\0")[:-1]]
-    found = sorted(seen(f"{path}/{name}", start) for name in names if pattern.match(name))
-    return _listed(found, complete=len(listed) < LISTING)
+
+    def found() -> Result:
+        names = (name[1].decode("utf-8", "replace").removeprefix("./") for name in _NAMES.finditer(listed))
+        mine = sorted(name for name in names if pattern.match(name))
+        return _listed((seen(f"{path}/{name}", start) for name in mine), len(mine), complete=len(listed) < LISTING)
+
+    return await anyio.to_thread.run_sync(found, limiter=_threads)
 
 
 async def _grep(run: Run, path: str, input: Grep, start: str) -> Result:
     flag = "-i" if input.ignore_case else ""
-    found = await _told(run, _GREP, path, LISTING, input.pattern, flag)
-    wanted = pattern_of(input.glob) if input.glob else None
-    lines = []
-    for line in found.decode("utf-8", "replace").split("\n"):
-        parts = _LINE.match(line.removeprefix("./"))
+    wanted = Pattern(input.glob) if input.glob else None
+    by_name = "/" not in (input.glob or "")
+    printed = await _told(run, _GREP, path, LISTING, input.pattern, flag)
+
+    def found() -> Result:
+        lines = _found(printed, path, start, wanted, by_name)
+        first = list(islice(lines, MAX_ENTRIES))
+        return _listed(first, len(first) + sum(1 for _ in lines), complete=len(printed) < LISTING)
+
+    return await anyio.to_thread.run_sync(found, limiter=_threads)
+
+
+def _found(printed: bytes, path: str, start: str, wanted: Pattern | None, by_name: bool) -> Iterator[str]:
+    """What grep has printed, as it is told. `by_name`: the last part of a file's path is to match."""
+    last, fits, told = "", False, ""
+    for line in _LINES.finditer(printed):
+        parts = _LINE.match(line[0].decode("utf-8", "replace").removeprefix("./"))
         if parts is None:
             continue
         name, number, text = parts.groups()
-        if wanted is None or wanted.match(name if "/" in (input.glob or "") else posixpath.basename(name)):
-            whole = name if name == path else f"{path}/{name}"
-            lines.append(f"{seen(whole, start)}:{number}:{text[:MAX_LINE]}")
-    return _listed(lines, complete=len(found) < LISTING)
+        if name != last:
+            last, told = name, seen(name if name == path else f"{path}/{name}", start)
+            fits = wanted is None or wanted.match(posixpath.basename(name) if by_name else name)
+        if fits:
+            yield f"{told}:{number}:{text[:MAX_LINE]}"
 
 
-def _listed(lines: list[str], *, complete: bool = True) -> Result:
-    shown, truncated = lines[:MAX_ENTRIES], len(lines) > MAX_ENTRIES or not complete
-    more = [f"[... {len(lines) - MAX_ENTRIES} more]"] if len(lines) > MAX_ENTRIES else []
-    return Result("".join(f"{line}\n" for line in [*shown, *more]), truncated=truncated)
+def _listed(lines: Iterable[str], found: int, *, complete: bool = True) -> Result:
+    """The first of those that were found."""
+    more = [f"[... {found - MAX_ENTRIES} more]"] if found > MAX_ENTRIES else []
+    told = [*islice(lines, MAX_ENTRIES), *more]
+    return Result("".join(f"{line}\n" for line in told), truncated=bool(more) or not complete)
 
 
 async def _told(run: Run, script: str, path: str, *args: object, content: bytes | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""Paths of the workspace as tools name them, and patterns of such paths."""
+"""Paths of the workspace as tools name them."""
 
 from __future__ import annotations
 
@@ -33,47 +33,3 @@ def seen(path: str, start: str) -> str:
 
 def leads_out(path: str) -> str:
     return f"The path {path!r} leads out of the workspace by a symbolic link. {_OUTSIDE.format(root=ROOT)}"
-
-
-def pattern_of(glob: str) -> re.Pattern[str]:
-    """`**/` is any folders or none, `*` and `?` stay within a folder, `[...]` and `{a,b}` are choices. Raises InvalidParams."""
-    try:
-        return re.compile(f"{_regex(glob.removeprefix('./'))}\\Z", re.DOTALL)
-    except re.error as exc:
-        raise InvalidParams(f"The pattern {glob[:200]!r} makes no sense: {exc}.", "Such as `src/**/*.py`.") from exc
-
-
-_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|[{},]|.", re.DOTALL)
-
-
-def _regex(glob: str) -> str:
-    out, depth = [], 0
-    for token in _TOKEN.findall(glob):
-        match token:
-            case "**/":
-                out.append("(?:.*/)?")
-            case "**":
-                out.append(".*")
-            case "*":
-                out.append("[^/]*")
-            case "?":
-                out.append("[^/]")
-            case "{":
-                depth += 1
-                out.append("(?:")
-            case "}" if depth:
-                depth -= 1
-                out.append(")")
-            case "," if depth:
-                out.append("|")
-            case _ if len(token) > 1:
-                out.append(_choice(token[1:-1]))
-            case _:
-                out.append(re.escape(token))
-    return "".join(out) + ")" * depth
-
-
-def _choice(inside: str) -> str:
-    negated = inside.startswith("!")
-    body = inside[negated:].replace("\\", "\\\\").replace("]", "\\]").replace("^", "\\^").replace("[", "\\[")
-    return f"(?!/)[{'^' if negated else ''}{body}]"

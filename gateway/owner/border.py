@@ -34,7 +34,7 @@ def registry_errors() -> Iterator[None]:
 def load_secrets(settings: Settings) -> Secrets:
     """The keys that seal secrets, made at first use. Raises UsageError for a key file that is damaged or open to others."""
     with registry_errors():
-        return Secrets.load(settings.data_dir / "secrets.key")
+        return Secrets.load(settings.secrets_key_file)
 
 
 def load_card_keys(settings: Settings) -> CardKeys:

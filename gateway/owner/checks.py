@@ -28,6 +28,22 @@ from registry.makeup import Makeup
 VERSION_SECONDS = 20.0
 MAX_OUTPUT = 64 * 1024  # bytes kept of what a program prints
 LEAST_FREE = 2**30  # bytes
+ELSEWHERE = Check(
+    "runtimes",
+    True,
+    "no turn runs in this process: a gateway beside a worker tells what is there of sandboxes, containers and runtimes",
+    required=False,
+)
+_ELSE = "with a key it makes then,"
+KEY_FILES = {  # and what becomes of what was made with one that is lost
+    "owner.key": f"{_ELSE} owners sign in by that one.",
+    "secrets.key": "without it no secret of an agent or a webhook opens, and it does not start.",
+    "callers.key": f"{_ELSE} no caller's key holds any more.",
+    "cards.key": f"{_ELSE} the cards that callers have kept no longer verify.",
+    "tokens.key": f"{_ELSE} no client token given out holds any more.",
+    "files.key": f"{_ELSE} no URL of a file given out holds any more.",
+    "turns.key": f"{_ELSE} images at work can report nothing more.",
+}
 
 
 async def runtime(owner: Owner, profile: Profile) -> list[Check]:
@@ -118,9 +134,10 @@ async def doctor(owner: Owner) -> list[Check]:
     checks = await anyio.to_thread.run_sync(_machine, owner)
     checks.append(await _database(owner))
     checks.append(_public_url(owner))
-    checks.append(await _sandbox(owner))
-    checks.append(await _containers(owner))
-    checks += await _runtimes(owner)
+    if owner.settings.worker:
+        checks += [await _sandbox(owner), await _containers(owner), *await _runtimes(owner)]
+    else:
+        checks.append(ELSEWHERE)
     for more in owner.more_checks:
         checks.append(await more())
     return checks
@@ -129,9 +146,7 @@ async def doctor(owner: Owner) -> list[Check]:
 def _machine(owner: Owner) -> list[Check]:
     directory = owner.settings.data_dir
     checks = [_writable(owner), _disk(owner)]
-    for name in ("owner.key", "secrets.key", "callers.key", "cards.key", "tokens.key"):
-        checks.append(_key_file(str(directory / name), name))
-    return checks
+    return [*checks, *(_key_file(str(directory / name), name) for name in KEY_FILES)]
 
 
 def _writable(owner: Owner) -> Check:
@@ -158,7 +173,8 @@ def _key_file(path: str, name: str) -> Check:
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as exc:
-        return Check(name, False, f"cannot be read: {exc.strerror}", "Restart the gateway: it makes the key anew.")
+        fix = f"Restore '{path}' from a backup before the gateway starts anew: {KEY_FILES[name]}"
+        return Check(name, False, f"cannot be read: {exc.strerror}", fix)
     fix = f"Run: chmod 600 '{path}'"
     return Check(name, os.name != "posix" or not mode & 0o077, f"mode {mode:04o}", fix)
 

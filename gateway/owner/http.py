@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.auth.owners import OwnerKey
-from gateway.errors import OutcomeUnknown, SwitchboardError, TooLarge, Unavailable
+from gateway.errors import TABLE, OutcomeUnknown, SwitchboardError, TooLarge, Unavailable
 from gateway.owner.context import Owner
 from gateway.owner.methods import METHODS
 from gateway.owner.rpc import answer
@@ -33,9 +33,9 @@ def routes(owner: Owner, key: OwnerKey) -> list[Route]:
         if found is None:
             return Response(status_code=204)
         code = found.get("error", {}).get("code") if isinstance(found, dict) else None
-        if code == Unavailable("").codes.jsonrpc:
+        if code == TABLE[Unavailable.code].jsonrpc:
             return JSONResponse(found, 503, AWAY)
-        return JSONResponse(found, 503 if code == OutcomeUnknown("").codes.jsonrpc else 200, NO_STORE)
+        return JSONResponse(found, 503 if code == TABLE[OutcomeUnknown.code].jsonrpc else 200, NO_STORE)
 
     return [Route("/owner", endpoint, methods=["POST"])]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.errors import InvalidParams
+from gateway.checked import checked
 from registry.shapes import Extended, Git, Hook, Line, McpServer, Mount, Provider, Skill, Volume
+
+_SECRET = ("env", "headers", "mcp_servers", "password")  # may hold secrets
 
 
 class Params(BaseModel):
@@ -163,29 +164,4 @@ class DeliveryId(Params):
 
 def parse(model: type[P], params: Mapping[str, Any]) -> P:
     """Raises InvalidParams that says which parameter, why, and what it was."""
-    try:
-        return model.model_validate(params)
-    except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_context=False)
-        raise InvalidParams("; ".join(map(_said, errors[:3])), _hint(model, errors[0])) from exc
-
-
-def _said(error: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"There is no parameter {place!r}"
-    if error["type"] == "missing":
-        return f"The parameter {place!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    if {"env", "headers", "mcp_servers", "password"}.intersection(error["loc"]):  # may hold a secret
-        return f"{place}: {message}"
-    return f"{place}: {message} (was {repr(error['input'])[:100]})"
-
-
-def _hint(model: type[Params], error: Mapping[str, Any]) -> str:
-    *parents, last = error["loc"]
-    if error["type"] != "extra_forbidden":
-        return ""
-    known = list((Changes if parents == ["changes"] else model).model_fields)
-    close = get_close_matches(str(last), known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known) or 'none'}."
+    return checked(model, params, secret=_SECRET, see="specs/owner-api.md", kind="parameter ")

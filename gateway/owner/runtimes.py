@@ -24,6 +24,7 @@ from registry.rules import listed
 
 Json = dict[str, Any]
 
+BESIDE = "This gateway runs no turns; ask one beside a worker, whose engine it is (docker compose exec worker switchboard ...)."
 UNCHECKED = "The image was NOT CHECKED against the contract: whatever it does wrong, its agents' callers will see."
 _IMAGE = re.compile(r".*[:/@].*", re.DOTALL)  # of a runtime no name has any of these
 
@@ -110,7 +111,8 @@ async def _resolved(owner: Owner, image: str, facts: ImageFacts) -> Image:
             return Image(image, await digest_of(engine, image), *known)
         except LaunchError as exc:
             kind = NotFound if exc.errno == ENOENT else RuntimeUnavailable
-            raise kind(*_parted(str(exc))) from exc
+            what, mend = _parted(str(exc))
+            raise kind(what, mend if owner.settings.worker else f"{BESIDE} {mend}") from exc
 
 
 def _parted(said: str) -> tuple[str, str]:

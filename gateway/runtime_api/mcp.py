@@ -11,22 +11,24 @@ leave out the text, so that the whole output would have to come twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from gateway.clock import new_id
-from gateway.errors import CallReused
+from gateway.errors import CallReused, Crowded
 from gateway.hands.service import Brain
-from gateway.hands.tools import TOOLS, Result, Tool
+from gateway.hands.tools import TOOLS, Result, Tool, wrong
+from gateway.runtime_api.held import Calls
+from gateway.runtime_api.shapes import Id
 
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26")
 MODERN = "2026-07-28"
 SUPPORTED = (MODERN, *LEGACY)
 CALL_ID = "switchboard/call_id"
-MAX_CALL_ID = 128
 TTL_MS = 3_600_000  # of the list of tools, which never changes
 INSTRUCTIONS = "Tools that act in the workspace of this conversation. Paths are relative to it."
 
@@ -36,6 +38,7 @@ PARSE_ERROR, INVALID_REQUEST, NO_METHOD, INVALID_PARAMS = -32700, -32600, -32601
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 
 Json = dict[str, Any]
+_ID: TypeAdapter[str] = TypeAdapter(Id)
 
 
 class Refused(Exception):
@@ -56,52 +59,51 @@ class Acts(Protocol):
 
 
 class Mcp:
-    def __init__(self, hands: Acts) -> None:
-        self._hands = hands
+    def __init__(self, hands: Acts, calls: Calls) -> None:
+        self._hands, self._calls = hands, calls
         self._running: dict[tuple[str, str], str] = {}  # (turn, id of the request) -> id of the call
 
-    async def answer(self, brain: Brain, headers: Mapping[str, str], body: bytes) -> Response:
-        """One message. Raises Fenced and Unavailable."""
+    async def answer(self, brain: Brain, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]]) -> Response:
+        """One message, whose body `read` gets. Raises what that does, Fenced and Unavailable."""
         id: Any = None
         try:
             if "origin" in headers:
                 raise Refused(INVALID_REQUEST, "Web pages have no business here.", 403)
-            message = _message(body)
+            async with brain.room:  # few bodies at once; what was made of one is counted with its call
+                body = await read()
+                message, size = _message(body), len(body)
+                del body
             id = message.get("id")
             if "id" not in message or "method" not in message:
                 self._notified(brain, message)
                 return Response(status_code=202)
-            return JSONResponse({"jsonrpc": "2.0", "id": id, "result": await self._result(brain, headers, message)})
+            method, params = message["method"], message.get("params", {})
+            if not isinstance(params, dict):
+                raise Refused(INVALID_PARAMS, "params is no object")
+            modern = _is_modern(headers, method, params)
+            if method == "tools/call":
+                return await self._call(brain, id, params, modern, size)
+            return JSONResponse({"jsonrpc": "2.0", "id": id, "result": _result(method, params, modern)})
         except Refused as exc:
             return JSONResponse({"jsonrpc": "2.0", "id": id, "error": exc.error}, exc.status)
 
-    async def _result(self, brain: Brain, headers: Mapping[str, str], message: Json) -> Json:
-        method, params = message["method"], message.get("params", {})
-        if not isinstance(params, dict):
-            raise Refused(INVALID_PARAMS, "params is no object")
-        modern = _is_modern(headers, method, params)
-        match method:
-            case "initialize" if not modern:
-                return _initialized(params)
-            case "ping":
-                return _complete({}, modern)
-            case "server/discover" if modern:
-                about = {"supportedVersions": list(SUPPORTED), "capabilities": {"tools": {}}, "instructions": INSTRUCTIONS}
-                return _complete(about | _LASTING, modern)
-            case "tools/list":
-                listed = {"tools": [_described(tool) for tool in TOOLS.values()]}
-                return _complete(listed | (_LASTING if modern else {}), modern)
-            case "tools/call":
-                return _complete(await self._called(brain, message["id"], params), modern)
-        raise Refused(NO_METHOD, f"There is no method {str(method)[:80]!r}.", 404 if modern else 200)
+    async def _call(self, brain: Brain, id: Any, params: Json, modern: bool, size: int) -> Response:
+        try:
+            held = self._calls.take(brain.turn.id, size)
+        except Crowded as exc:
+            return JSONResponse({"jsonrpc": "2.0", "id": id, "result": _complete(_crowded(params, exc), modern)})
+        try:
+            result = _complete(await self._called(brain, id, params), modern)
+            return held.answered({"jsonrpc": "2.0", "id": id, "result": result})
+        except BaseException:
+            held.close()
+            raise
 
     async def _called(self, brain: Brain, request_id: Any, params: Json) -> Json:
         name, given, meta = params.get("name"), params.get("arguments", {}), _meta(params)
         if not isinstance(name, str) or name not in TOOLS:
             raise Refused(INVALID_PARAMS, f"There is no tool {str(name)[:80]!r}. There are: {', '.join(TOOLS)}.", 200)
-        call_id = meta.get(CALL_ID) or new_id("call")
-        if not isinstance(call_id, str) or len(call_id) > MAX_CALL_ID:
-            raise Refused(INVALID_PARAMS, f"{CALL_ID} is no text of at most {MAX_CALL_ID} characters.", 200)
+        call_id = _call_id(meta)
         key = (brain.turn.id, json.dumps(request_id))
         self._running[key] = call_id
         try:
@@ -117,6 +119,37 @@ class Mcp:
             call_id = self._running.get((brain.turn.id, json.dumps(params.get("requestId"))))
             if call_id is not None:
                 self._hands.cancel(brain.turn.id, call_id)
+
+
+def _result(method: Any, params: Json, modern: bool) -> Json:
+    """Of all but calls."""
+    match method:
+        case "initialize" if not modern:
+            return _initialized(params)
+        case "ping":
+            return _complete({}, modern)
+        case "server/discover" if modern:
+            about = {"supportedVersions": list(SUPPORTED), "capabilities": {"tools": {}}, "instructions": INSTRUCTIONS}
+            return _complete(about | _LASTING, modern)
+        case "tools/list":
+            listed = {"tools": [_described(tool) for tool in TOOLS.values()]}
+            return _complete(listed | (_LASTING if modern else {}), modern)
+    raise Refused(NO_METHOD, f"There is no method {str(method)[:80]!r}.", 404 if modern else 200)
+
+
+def _crowded(params: Json, exc: Crowded) -> Json:
+    """In words for the model, which can wait."""
+    return _told(_call_id(_meta(params)), wrong(f"{exc.message} {exc.hint}"))
+
+
+def _call_id(meta: Json) -> str:
+    """By the rule of all ids of an image's own; a call that does not name itself gets one."""
+    if CALL_ID not in meta:
+        return new_id("call")
+    try:
+        return _ID.validate_python(meta[CALL_ID], strict=True)
+    except ValidationError as exc:
+        raise Refused(INVALID_PARAMS, f"{CALL_ID} is not 1 to 128 of A-Z a-z 0-9 . _ : -", 200) from exc
 
 
 def _message(body: bytes) -> Json:

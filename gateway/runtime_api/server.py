@@ -32,6 +32,7 @@ from gateway.settings import Settings
 
 BACKLOG = 256
 SWEEP_SECONDS = 60.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 log_ = structlog.get_logger("switchboard.runtime_api")
 Start = Callable[[Brain, str], Awaitable[Body]]  # runs the image, which is known by the token
 
@@ -63,7 +64,7 @@ class RuntimeApi:
 
     async def _listen(self) -> None:
         if not self.socket.name:
-            listening, self.socket = self._stack.enter_context(_listening(self._settings.data_dir / "run"))
+            listening, self.socket = self._stack.enter_context(listening_in(self._settings.data_dir / "run"))
             assert self._group is not None
             server = uvicorn.Server(self._config())
             self._group.start_soon(_serve, server, listening)
@@ -122,14 +123,18 @@ async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
 
 
 @contextmanager
-def _listening(folder: Path) -> Iterator[tuple[socket.socket, Path]]:
-    """A socket below the data directory, where an engine sees it, too. A socket's own path has at most 107 bytes."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for old in folder.glob("*.sock"):
-        if not _answers(old):  # of a worker that was killed
+def listening_in(folder: Path) -> Iterator[tuple[socket.socket, Path]]:
+    """A socket below the data directory, where an engine sees it, too. A socket's own path has at most 107 bytes.
+
+    Other machines may have the same directory: nobody answers here at what listens there, so each kernel has a folder.
+    """
+    mine = folder / _kernel()
+    mine.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in mine.glob("*.sock"):
+        if _is_dead(old):  # of a worker that was killed
             old.unlink(missing_ok=True)
-    path = folder / f"{new_id('api')}.sock"
-    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    path = mine / f"{new_id('api')}.sock"
+    handle = os.open(mine, os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(f"/proc/self/fd/{handle}/{path.name}")
@@ -140,13 +145,25 @@ def _listening(folder: Path) -> Iterator[tuple[socket.socket, Path]]:
         path.unlink(missing_ok=True)
 
 
-def _answers(path: Path) -> bool:
+def _kernel() -> str:
+    """Which machine this is since which start of it; containers are of their machine."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return new_id("run")
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether surely nobody listens."""
     handle = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX) as tried:
+            tried.setblocking(False)  # one whose queue is full may stand still
             tried.connect(f"/proc/self/fd/{handle}/{path.name}")
+    except ConnectionRefusedError:
+        return True
     except OSError:
         return False
     finally:
         os.close(handle)
-    return True
+    return False

@@ -6,10 +6,12 @@ headers (EventSource, WebSocket); `HideToken` takes it out of the URL before any
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
+import anyio
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -23,7 +25,9 @@ from gateway.clock import now_us
 from gateway.errors import OutOfScope
 from gateway.sessions.views import missing
 
-Scope = Literal["read", "write", "caller"]  # caller: whatever is not for client tokens
+# any: whatever a client token is for; caller: whatever is not for client tokens
+Scope = Literal["read", "write", "any", "caller"]
+T = TypeVar("T")
 ALL = frozenset({"read", "write"})
 _TOKEN = "switchboard.token"
 
@@ -44,12 +48,27 @@ class Access:
         """Raises OutOfScope."""
         if scope == "caller" and self.grant is not None:
             raise OutOfScope("This is not for client tokens.", "Use the key or token of a caller.")
-        if scope != "caller" and scope not in self.scopes:
+        if scope in ALL and scope not in self.scopes:
             raise OutOfScope(f"This client token is not for the scope {scope!r}.", "Ask for one that is.")
 
     def is_over(self) -> bool:
         """Whether a client token holds no longer; of a connection that is still open."""
         return self.grant is not None and self.grant.expires_at * 1_000_000 <= now_us()
+
+    def while_it_holds(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
+        """To their end, or to that of a client token, also while there are none."""
+        return items if self.grant is None else self._until(self.grant.expires_at, items)
+
+    async def _until(self, expires_at: int, items: AsyncIterator[T]) -> AsyncIterator[T]:
+        while not self.is_over():
+            try:
+                with anyio.move_on_after(expires_at - now_us() / 1_000_000) as waited:
+                    item = await anext(items)
+            except StopAsyncIteration:
+                return
+            if waited.cancelled_caught or self.is_over():
+                return
+            yield item
 
     def check_time(self) -> None:
         """Raises WrongKey."""

@@ -8,15 +8,14 @@ What a caller may know of an error it is told; the rest is an incident, of which
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.checked import checked
 from gateway.clock import new_id
 from gateway.errors import (
     Conflict,
@@ -38,7 +37,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 RETRY_SECONDS = 1
 _TOLD = (UsageError, NotFound, Conflict, NotAllowed, OutOfScope, RateLimited)
 _LOOK = "Send it again under its Idempotency-Key, and it is done once; where it had none, look at the sessions first."
-_SECRET = frozenset({"destinations", "secrets"})  # what holds or may hold secrets is not quoted
+_SECRET = ("destinations", "secrets")  # what holds or may hold secrets is not quoted
 M = TypeVar("M", bound=BaseModel)
 
 log_ = structlog.get_logger("switchboard.sessions")
@@ -113,28 +112,4 @@ def _refuse(constant: str) -> NoReturn:
 
 def parsed(model: type[M], value: Any) -> M:
     """Raises InvalidParams that says what is wrong where, and what was there."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_context=False)
-        raise InvalidParams("; ".join(map(_said, errors[:3])) + ".", _hint(model, errors[0])) from exc
-
-
-def _said(error: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, error["loc"]))
-    match error["type"]:
-        case "extra_forbidden":
-            return f"There is no {place!r}"
-        case "missing":
-            return f"{place!r} is missing"
-    said = error["msg"].removeprefix("Value error, ")
-    if _SECRET.intersection(error["loc"]):
-        return f"{place}: {said}"
-    return f"{place or 'the body'}: {said} (was {repr(error['input'])[:100]})"
-
-
-def _hint(model: type[BaseModel], error: Mapping[str, Any]) -> str:
-    if error["type"] != "extra_forbidden" or len(error["loc"]) > 1:
-        return "See specs/session-api.md."
-    close = get_close_matches(str(error["loc"][0]), model.model_fields, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(model.model_fields)}."
+    return checked(model, value, secret=_SECRET, see="specs/session-api.md")

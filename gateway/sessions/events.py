@@ -35,7 +35,7 @@ async def events(
         return await _page(teller, seen, after, asked, wanted)
     if seen.status == "archived" and not await _goes_on(teller.log, seen, after, wanted):
         return Response(status_code=204, headers=NO_STORE)  # tells an EventSource not to come again
-    return stream(teller.live(seen.id, after, framing, wanted, access.is_over), framing, send_timeout)
+    return stream(teller.live(seen.id, after, framing, wanted, access), framing, send_timeout)
 
 
 async def _goes_on(log: Log, seen: Seen, after: int, wanted: Filter) -> bool:

@@ -7,7 +7,7 @@ ndjson   <event>                       an empty line now and then says that the 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from gateway.log.rows import Batch, Position, Row
 from gateway.log.snapshot import SNAPSHOT
 from gateway.log.store import Log, encode
 from gateway.log.tail import tail
+from gateway.sessions.access import Access
 from gateway.sessions.shapes import Artifact, ReadLog
 from gateway.turns.queue import ARCHIVED
 from gateway.wire import one_line
@@ -83,14 +84,10 @@ class Teller:
     def age(self) -> int:
         return self._links.expires
 
-    async def live(
-        self, session_id: str, after: int, framing: Framing, wanted: Filter, expired: Callable[[], bool]
-    ) -> AsyncIterator[bytes]:
-        """Everything after a position, then what comes; ends with the session, or before what comes after `expired`."""
+    async def live(self, session_id: str, after: int, framing: Framing, wanted: Filter, access: Access) -> AsyncIterator[bytes]:
+        """Everything after a position, then what comes; ends with the session, or when `access` does."""
         yield framing.opening
-        async for batch in tail(self.log, session_id, Position(after)):
-            if expired():
-                return
+        async for batch in access.while_it_holds(tail(self.log, session_id, Position(after))):
             data = self.framed(batch, framing, wanted)
             if data:
                 yield data

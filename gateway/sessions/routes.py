@@ -181,7 +181,7 @@ OPERATIONS = (
     ),
     Operation(
         "POST", ONE + "/tokens", "createToken", "A client token for a session, or a fresh one for an old one.", _token,
-        shapes.Token, status=HTTPStatus.CREATED, body=shapes.CreateToken,
+        shapes.Token, status=HTTPStatus.CREATED, scope="any", body=shapes.CreateToken,
     ),
     Operation(
         "GET", HOOKS, "listDestinations", "The webhooks of a session.", _destinations, shapes.Destinations, scope="caller"
@@ -245,7 +245,7 @@ def _cors(allowed: list[str]) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=allowed,
-            allow_methods=["GET", "POST"],
+            allow_methods=sorted({op.method for op in OPERATIONS}),
             allow_headers=headers,
             expose_headers=["Retry-After"],
             max_age=600,

@@ -143,8 +143,8 @@ class CreateSession(Shape):
 
 
 class CreateToken(Shape):
-    scopes: list[Scope] = Field(
-        default_factory=lambda: list[Scope](["read", "write"]), min_length=1, description="No more than who asks has."
+    scopes: Annotated[list[Scope], Field(min_length=1)] | None = Field(
+        None, description="No more than who asks has. Default: all of those."
     )
     seconds: int | None = Field(
         None, ge=1, description="How long it holds. Default and most: SWITCHBOARD_CLIENT_TOKEN_SECONDS."

@@ -145,9 +145,7 @@ class _Bridge:
         """Everything from the cursor on; the code to close with."""
         try:
             await self._say_live(-1, after)
-            async for batch in tail(self._sessions.log, self._seen.id, Position(after)):
-                if self._access.is_over():
-                    return EXPIRED
+            async for batch in self._access.while_it_holds(tail(self._sessions.log, self._seen.id, Position(after))):
                 for frame in frames(self._sessions.teller, batch, wanted):
                     await self._send(frame)
                 await self._say_live(batch.before.seq, batch.after.seq)
@@ -155,7 +153,7 @@ class _Bridge:
                     return OVER
         except TimeoutError:
             return SLOW
-        raise AssertionError("a live log ends with its session only")
+        return EXPIRED
 
     async def _say_live(self, before: int, after: int) -> None:
         if before < self._seen.seq <= after:
@@ -186,7 +184,7 @@ class _Bridge:
         id = None
         try:
             if depth(text.encode()) > MAX_DEPTH:
-                raise InvalidParams(f"The JSON is nested more than {MAX_DEPTH} levels deep.")
+                raise InvalidParams(f"The JSON is nested more than {MAX_DEPTH} levels deep.", "Send a flatter one.")
             value = strict_json(text)
             id = value.get("id") if isinstance(value, dict) else None
             await self._say(await self._done(parsed(Command, value).root))

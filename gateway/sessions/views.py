@@ -79,7 +79,7 @@ class Seen:
 
 
 def missing(id: str) -> NotFound:
-    return NotFound(f"Session {id[:80]!r} was not found.")
+    return NotFound(f"Session {id[:80]!r} was not found.", "Ask as the caller who began it: another's answers like this, too.")
 
 
 def find(conn: Connection, id: str, principal: str) -> Seen:

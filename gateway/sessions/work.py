@@ -165,9 +165,10 @@ class Sessions:
 
     def token(self, access: Access, seen: Seen, asked: CreateToken) -> Token:
         """Raises OutOfScope for more than who asks has."""
-        for scope in asked.scopes:
+        scopes = access.scopes if asked.scopes is None else frozenset(asked.scopes)
+        for scope in asked.scopes or ():
             access.to_session(seen.id, scope)
         tokens = self.gate.tokens
-        grant = tokens.grant(seen.id, seen.principal, frozenset(asked.scopes), asked.seconds, access.grant)
+        grant = tokens.grant(seen.id, seen.principal, scopes, asked.seconds, access.grant)
         expires_at = iso(grant.expires_at * 1_000_000)
-        return Token(token=tokens.token(grant), session_id=seen.id, scopes=sorted(set(asked.scopes)), expires_at=expires_at)
+        return Token(token=tokens.token(grant), session_id=seen.id, scopes=sorted(scopes), expires_at=expires_at)

@@ -285,7 +285,9 @@ async def _batches(body: AsyncIterator[bytes]) -> AsyncGenerator[tuple[int, list
     async for data in body:
         buffer += data
         if len(buffer) > MAX_LINE:
-            raise InvalidParams(f"Line {number + len(lines)} is longer than {MAX_LINE} bytes.")
+            raise InvalidParams(
+                f"Line {number + len(lines)} is longer than {MAX_LINE} bytes.", "Send a file as an export wrote it."
+            )
         if b"\n" not in data:
             continue
         *whole, rest = bytes(buffer).split(b"\n")

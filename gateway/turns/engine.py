@@ -25,6 +25,7 @@ from gateway.turns.worker import Worker
 
 WORK, ASKED = "work", "asked"  # hints to the workers of other processes
 LOOK_SECONDS = 0.2  # how often a turn that another process holds is looked at by whoever waits for its end
+AT_ONCE = 100  # tasks that are canceled in one transaction
 REMEMBERED = 10_000  # agent versions whose capabilities are kept
 
 
@@ -131,8 +132,14 @@ class Engine:
             await anyio.sleep(LOOK_SECONDS)
 
     async def cancel_session(self, session_id: str) -> list[str]:
-        """Cancel every task of a session that has not ended; answers their ids."""
+        """Cancel every task of a session that has not ended; answers their ids.
+
+        The newest first, and what runs only then: else what waits would begin in its place.
+        """
         tasks = await self.log.database.read(lambda conn: queue.open_tasks(conn, session_id))
+        for end in range(len(tasks), 0, -AT_ONCE):
+            some = tasks[max(end - AT_ONCE, 0) : end]
+            await self.log.write(lambda conn, some=some: queue.cancel_all_waiting(conn, some))  # type: ignore[misc]
         for task_id in tasks:
             await self.cancel(task_id)
         return tasks

@@ -50,7 +50,9 @@ class Maker:
         spec, profile, turn, asked = await self.log.database.read(load)
         spec = replace(spec, limits=stricter(spec.limits, turn.limits))
         if profile is None:
-            raise RuntimeUnavailable(f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway.")
+            said = f"Runtime {spec.runtime!r} of agent {spec.name!r} is no longer known to this gateway."
+            mend = f"Install its plug-in here, or run: switchboard agent update {spec.name} --runtime ..."
+            raise RuntimeUnavailable(said, mend)
         replays = profile.mode(spec.mode).capabilities.replays
         begun = await self.memory.begin(turn, asked, spec, reads=replays)
         begun = replace(begun, asked=await self._placed(begun.asked, spec))

@@ -20,6 +20,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, select, updat
 from gateway.clock import now_us
 from gateway.errors import NotFound, NothingRuns
 from gateway.log.models import Session, Turn
+from gateway.log.owned import no_context, no_task
 from gateway.log.store import locked
 from gateway.turns.spec import Inbound
 
@@ -120,6 +121,5 @@ def _nothing_runs(conn: Connection, agent_id: str, principal: str, new: Inbound)
     session_id = conn.execute(of_task).scalar() if new.task_id else new.context_id
     whose = (_session.id == session_id, _session.agent_id == agent_id, _session.principal == principal)
     if conn.execute(select(_session.id).where(*whose)).first() is None:
-        kind, id = ("Task", new.task_id) if new.task_id else ("Context", new.context_id)
-        return NotFound(f"{kind} {(id or '')[:80]!r} was not found.")
+        return no_task(new.task_id) if new.task_id else no_context(new.context_id or "")
     return NothingRuns(f"Nothing runs in {session_id!r} that could take the message.", "Send it as a new turn.")

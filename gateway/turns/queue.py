@@ -24,8 +24,9 @@ from sqlalchemy import BindParameter, Connection, Integer, bindparam, func, inse
 from adapters import events as ev
 from adapters.events import ErrorCategory, Event
 from gateway.clock import new_id, now_us
-from gateway.errors import Archived, Busy, Conflict, InvalidParams, NotFound, Unavailable
+from gateway.errors import Archived, Busy, Conflict, InvalidParams, Unavailable
 from gateway.log.models import ANSWERED, EventRow, Session, Task, Turn
+from gateway.log.owned import no_context, task_of
 from gateway.log.rows import Batch, Entry, Position
 from gateway.log.store import append, encode, entries, extend, locked
 from gateway.turns import fair, leases, orders
@@ -147,10 +148,7 @@ def _lock_named(conn: Connection, new: Inbound) -> None:
 def _existing_task(conn: Connection, agent_id: str, principal: str, new: Inbound) -> Any:
     if not new.task_id:
         return None
-    mine = (_task.c.id == new.task_id, _task.c.agent_id == agent_id, _task.c.principal == principal)
-    task = conn.execute(select(_task).where(*mine, _task.c.state != ANSWERED)).first()
-    if task is None:
-        raise NotFound(f"Task {new.task_id[:80]!r} was not found.")
+    task = task_of(conn, agent_id, principal, new.task_id)
     if new.context_id and new.context_id != task.session_id:
         raise Conflict(f"Task {new.task_id!r} is not of context {new.context_id[:80]!r}.", "Leave contextId out.")
     if task.state in TERMINAL:
@@ -172,9 +170,9 @@ def _known_session(conn: Connection, agent_id: str, principal: str, new: Inbound
             raise archived(context_id)
         return context_id
     if found is not None or context_id.startswith(MADE):
-        raise NotFound(f"Context {context_id!r} was not found.")
+        raise no_context(context_id)
     if not CONTEXT_ID.fullmatch(context_id):
-        raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen: take 1 to 64 of A-Z a-z 0-9 - _ .")
+        raise InvalidParams(f"contextId {context_id[:80]!r} cannot be chosen.", "Take 1 to 64 of A-Z a-z 0-9 - _ .")
     return None
 
 
@@ -286,6 +284,11 @@ def cancel_waiting(conn: Connection, task_id: str) -> list[Batch]:
         return []
     claimed = _bare(conn, task.session_id, turns[0].id if turns else None, task_id)
     return [finish(conn, claimed, [ev.done("canceled")], None)]
+
+
+def cancel_all_waiting(conn: Connection, tasks: Sequence[str]) -> list[Batch]:
+    """The same for several tasks of a session, the last of them first."""
+    return [batch for task_id in reversed(tasks) for batch in cancel_waiting(conn, task_id)]
 
 
 def is_over(conn: Connection, task_id: str) -> bool:

@@ -63,7 +63,7 @@ class Worker:
         self.runtime_api = RuntimeApi(log, settings)
         self.starter = Starter(log.database, settings, self.name, self.runtime_api)
         self.watch = Watch(log.database, self.name, settings.lease_seconds)
-        self.hands = Hands(self.starter.engine, log.database, settings, gates, self.name)
+        self.hands = Hands(self.starter.engine, log.database, settings, gates, self.name, self._surely_holds)
         self.runtime_api.more = routes(self.hands, settings.max_body_bytes)
         self.starter.acts_no_more = self.hands.end
         journals = Journals.of(settings.sessions_dir.resolve(), settings.journals_dir, settings.journals_url)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from structlog.testing import capture_logs
 
 from gateway.cli.main import main
 from gateway.cli.session_api import Follow, SessionApi
-from gateway.errors import Unavailable
+from gateway.errors import SwitchboardError, Unavailable
 from tests.cli.cli_fake import Shell, shell
 from tests.cli.conftest import Ran
 from tests.cli.test_cli_talk import Terminal
@@ -212,6 +214,73 @@ def test_whether_a_session_rests_is_asked_until_the_gateway_answers() -> None:
             return answer
 
     assert Follow(Api(), "ses_1", pauses=(0, 0)).look() == {"status": "idle"}
+
+
+class Away:
+    """A gateway that restarts: what it answers, a request at a time; `None` is a connection that is cut."""
+
+    def __init__(self, *answers: tuple[int, Json] | None) -> None:
+        self.answers, self.asked, away = list(answers), list[Json](), self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                away.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                found = away.answers.pop(0)
+                if found is not None:
+                    self.send_response(found[0])
+                    self.end_headers()
+                    self.wfile.write(json.dumps(found[1]).encode())
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.said: list[str] = []
+
+    def __enter__(self) -> SessionApi:
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        return SessionApi(f"http://127.0.0.1:{self.server.server_port}", None, self.said.append, pauses=(0, 0, 0))
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+REFUSED = (503, {"code": "unavailable", "message": "Not now.", "hint": ""})
+
+
+def test_a_message_is_sent_until_a_gateway_that_restarts_answers_and_under_one_key(home: Path) -> None:
+    """[CLI-3]"""
+    unknown = (503, {"code": "outcome_unknown", "message": "Nobody knows.", "hint": ""})
+    away = Away(None, REFUSED, unknown, (202, {"seq": 7}))
+    with away as api:
+        assert api.send("ses_1", "Go on", "auto") == {"seq": 7}
+    assert away.asked == [{"input": "Go on", "mode": "auto", "idempotency_key": away.asked[0]["idempotency_key"]}] * 4
+    assert len(away.said) == 1  # not a word for each try
+
+
+def test_of_a_message_nobody_answers_it_is_said_how_to_send_it_once(home: Path) -> None:
+    """[CLI-3]"""
+    away = Away(*[REFUSED] * 4)
+    with away as api, pytest.raises(Unavailable) as caught:
+        api.send("ses_1", "Go on", "auto")
+    assert f"--idempotency-key {away.asked[0]['idempotency_key']}" in caught.value.hint
+    refused = Away((409, {"code": "nothing_running", "message": "No.", "hint": ""}))
+    with refused as api, pytest.raises(SwitchboardError, match="No"):
+        api.send("ses_1", "Go on", "steer")
+    assert len(refused.asked) == 1
+
+
+async def test_who_follows_a_session_is_told_that_the_token_has_expired(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """[TOK-4] Where it looked as if the session had ended."""
+    async with stage(home, monkeypatch, capfd) as s:
+        session = await s.api.create(say(chunk("one"), ["sleep"]), "parrot")
+        token = await s.api.post(f"/{session['id']}/tokens", {"seconds": 1})
+        follow = Follow(SessionApi(s.gateway.url, token["token"]), session["id"])
+        with anyio.fail_after(20), pytest.raises(SwitchboardError, match="token has expired") as caught:
+            await anyio.to_thread.run_sync(list, follow, abandon_on_cancel=True)
+        assert caught.value.codes.exit == 4
 
 
 async def test_attach_says_where_the_words_begin_again_after_a_crash(tmp_path: Path) -> None:

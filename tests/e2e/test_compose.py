@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import pytest
 import yaml
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.types import a2a_pb2 as pb
+from anyio import to_thread
 from docker.client import DockerClient
 from docker.errors import APIError
 
 from adapters.launch.container import INSTALLATION
 from tests import needs
 from tests.e2e.test_sdk_client import asking, text_of
+from tests.gateway.runtime_api import brains
 from tests.support import Client, free_port
 from tests.support import text_of as text_of_json
 
@@ -75,10 +79,16 @@ def program() -> list[str]:
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     images = {name: needs.an_engine(name) for name in ("agent", "gateway", "postgres")}
-    data_dir, ports = tmp_path_factory.mktemp("compose"), (free_port(), free_port())
+    data_dir, ports = tmp_path_factory.mktemp("compose"), (free_port(), free_port(), free_port())
     urls = (f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
     named = {f"{name.upper()}_IMAGE": image for name, image in images.items()}
-    named |= {"DATA": str(data_dir), "PORT": str(ports[0]), "PORT_2": str(ports[1]), "PUBLIC_URL": urls[0]}
+    named |= {
+        "DATA": str(data_dir),
+        "PORT": str(ports[0]),
+        "PORT_2": str(ports[1]),
+        "PUBLIC_URL": urls[0],
+        "WORKER_PORT": str(ports[2]),
+    }
     named |= {"SIDECAR_IMAGE": images["gateway"], "LISTEN": "0.0.0.0"}
     file = COMPOSE
     if not has_networks():
@@ -138,6 +148,14 @@ async def until_it_answers(url: str) -> None:
                 await anyio.sleep(0.1)
 
 
+async def until_the_worker_does(installation: Installation) -> None:
+    """Nobody outside reaches it, so the engine is asked for its health."""
+    (worker,) = installation.run("ps", "--quiet", "worker").split()
+    with closing(DockerClient.from_env()) as client:
+        while client.api.inspect_container(worker)["State"]["Health"]["Status"] != "healthy":  # noqa: ASYNC110
+            await anyio.sleep(0.1)
+
+
 async def test_the_official_client_calls_one_gateway_and_finds_its_task_at_the_other(installation: Installation) -> None:
     """[COMP-1]"""
     async with httpx.AsyncClient(timeout=60) as http:
@@ -167,6 +185,42 @@ async def test_the_worker_starts_agents_in_containers(installation: Installation
         while containers_of(installation.data_dir):  # noqa: ASYNC110  (nobody tells)
             await anyio.sleep(0.1)
     assert text_of_json(task) == "here as 10001"
+
+
+async def test_a_runtime_is_pushed_where_the_engine_is_and_called_at_any_gateway(installation: Installation) -> None:
+    """[COMP-2] The check itself is the kit's, and tried with it."""
+    with closing(DockerClient.from_env()) as client:
+        brains.made(client, needs.an_engine("base"))
+    image = f"{brains.TAG}:latest"
+    push = ["switchboard", "runtimes", "push", image, "--name", "brain"]
+    with anyio.fail_after(SECONDS):
+        await until_it_answers(installation.urls[0])
+        await until_the_worker_does(installation)
+        pushed = await to_thread.run_sync(lambda: installation.run("exec", "-T", "worker", *push, "--unchecked", "--json"))
+        assert json.loads(pushed)["version"] == 1
+        client = installation.owner()
+        with pytest.raises(AssertionError, match="This gateway runs no turns"):
+            await client.owner("runtimes.push", name="brain", image=image)
+        await client.owner("agent.create", name="brainy", runtime="brain")
+        task = await client.send("brainy", "LOOK")
+        await client.http.aclose()
+    assert text_of_json({"artifacts": task["artifacts"][:1]}) == "attempt 1 "
+
+
+async def test_the_doctor_tells_the_truth_wherever_it_is_asked(installation: Installation) -> None:
+    """[COMP-2]"""
+    with anyio.fail_after(SECONDS):
+        await until_it_answers(installation.urls[0])
+        await until_the_worker_does(installation)
+        asks = [
+            partial(installation.run, "exec", "-T", name, "switchboard", "doctor", "--json") for name in ("gateway", "worker")
+        ]
+        reports = [json.loads(await to_thread.run_sync(ask)) for ask in asks]
+    here, there = ({check["name"]: check for check in report["checks"]} for report in reports)
+    assert here["worker"]["result"] == "none in this process, 1 elsewhere"
+    assert "containers" not in here
+    assert there["containers"]["ok"]
+    assert [report["ok"] for report in reports] == [True, True]
 
 
 def containers_of(data_dir: Path) -> list[str]:

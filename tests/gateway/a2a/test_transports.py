@@ -104,6 +104,9 @@ async def test_a_question_waits_for_its_answer_in_the_same_task(gateway: Gateway
         async with calling(gateway, leg) as caller:
             asked = await caller.send("N=1 ASK")
             answered = await caller.send("N=2 yes", task=asked)
+            with pytest.raises(A2AError) as over:
+                await caller.send("N=1 more", task=answered)
+    assert "has ended as completed. Send the message with its contextId only." in str(over.value)
     assert asked.status.state == STATE["input_required"]
     assert [part.text for part in asked.status.message.parts] == ["Shall I go on?"]
     assert (answered.id, answered.status.state) == (asked.id, STATE["completed"])

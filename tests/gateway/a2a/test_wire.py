@@ -19,6 +19,7 @@ from tests.support import GatewayProcess, message
 
 Json = dict[str, Any]
 pytestmark = pytest.mark.anyio
+THERE = "The directory, GET /agents, tells which there are."
 V10, V03 = {"A2A-Version": "1.0"}, {"A2A-Version": "0.3"}
 DOMAIN = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "domain": "a2a-protocol.org", "metadata": {}}
 
@@ -201,7 +202,7 @@ async def test_a_task_that_has_ended_cannot_be_subscribed_to(gateway: GatewayPro
 
 async def test_the_agents_name_is_its_tenant_and_any_other_is_unknown(gateway: GatewayProcess) -> None:
     """[A2A-11]"""
-    unknown = {"code": 404, "status": "NOT_FOUND", "message": "Agent 'hello2' was not found."}
+    unknown = {"code": 404, "status": "NOT_FOUND", "message": f"Agent 'hello2' was not found. {THERE}"}
     unknown |= {"details": [{**DOMAIN, "reason": "TASK_NOT_FOUND"}]}
     mine = await ask(gateway, "POST", "echo/echo/message:send", json={**sent("N=1"), "tenant": "echo"}, headers=V10)
     others = [
@@ -331,8 +332,9 @@ async def test_grpc_takes_the_agent_from_the_tenant_and_the_version_from_metadat
         versions.append(await refused(v03.GetTask(old_call, metadata=(*new, ("a2a-tenant", "echo")))))
         unknown.append(await refused(v03.GetTask(old_call, metadata=(*old, ("a2a-tenant", "nobody")))))
     assert mine.page_size == 50
-    assert unknown[:2] == [("NOT_FOUND", "Agent '' was not found."), ("NOT_FOUND", "Agent 'nobody' was not found.")]
-    assert unknown[2] == ("NOT_FOUND", "TaskNotFoundError: Agent 'nobody' was not found.")
+    nobody = f"Agent 'nobody' was not found. {THERE}"
+    assert unknown[:2] == [("NOT_FOUND", f"Agent '' was not found. {THERE}"), ("NOT_FOUND", nobody)]
+    assert unknown[2] == ("NOT_FOUND", f"TaskNotFoundError: {nobody}")
     assert {code for code, _ in versions} == {"FAILED_PRECONDITION"}
 
 

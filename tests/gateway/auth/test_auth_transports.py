@@ -106,7 +106,10 @@ async def test_grpc_asks_the_same_of_its_metadata(tmp_path: Path) -> None:
         with anyio.fail_after(30):
             assert (await refusal(call10()))[0] == (await refusal(call03()))[0] == code.UNAUTHENTICATED
             assert (await refusal(call10(("x-api-key", "sbk_x_y"))))[1].startswith("The key is wrong.")
-            assert await refusal(call10(status, tenant="nobody")) == (code.NOT_FOUND, "Agent 'nobody' was not found.")
+            assert await refusal(call10(status, tenant="nobody")) == (
+                code.NOT_FOUND,
+                "Agent 'nobody' was not found. The directory, GET /agents, tells which there are.",
+            )
             assert (await refusal(call03(status)))[0] == code.NOT_FOUND  # the task, not the agent
             assert (await call10(status)).task.id
             assert (await refusal(call10(("x-api-key", key))))[0] == code.RESOURCE_EXHAUSTED

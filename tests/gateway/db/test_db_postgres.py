@@ -244,6 +244,36 @@ async def test_while_the_server_is_down_writes_and_reads_are_unavailable_and_the
         assert await database.read(names) == ["a", "b"]
 
 
+async def test_who_reads_is_not_kept_waiting_by_a_server_that_does_not_answer(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[DB-3] Nor by those who wait for it already."""
+    asked = 3 * backend.READERS
+    answers, begun, refused = anyio.Event(), list[int](), list[int]()
+
+    async def ask(database: Database, number: int) -> None:
+        def silent(_: Connection) -> None:
+            begun.append(number)
+            await_only(answers.wait())
+
+        with pytest.raises(Unavailable):
+            await database.read(silent)
+        refused.append(number)
+
+    async with opened(url) as (database,):
+        with monkeypatch.context() as patch, anyio.fail_after(5):
+            patch.setattr(backend, "READ_SECONDS", 0.3)
+            try:
+                async with anyio.create_task_group() as group:
+                    for number in range(asked):
+                        group.start_soon(ask, database, number)
+            finally:
+                answers.set()
+        assert sorted(refused) == list(range(asked))
+        assert await database.read(names) == []
+        assert len(begun) == backend.READERS  # for who gave up nothing is asked any more
+
+
 async def test_a_server_that_is_not_there_is_unavailable_at_the_start(tmp_path: Path) -> None:
     database = Database(f"postgresql://nobody@/nothing?host={tmp_path}")
     with pytest.raises(Unavailable, match="did not answer"):
@@ -262,5 +292,5 @@ async def test_who_stands_still_between_preparing_a_statement_and_executing_it_i
     await stopped.prepare("SELECT count(*) FROM runtime")
     async with opened(url) as (database,):
         assert await database.write(adding("after all")) == "after all"
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
         await stopped.execute("COMMIT")

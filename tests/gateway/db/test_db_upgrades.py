@@ -59,6 +59,7 @@ async def test_a_gateway_process_says_why_it_refuses_a_schema(tmp_path: Path, mo
     with pytest.raises(AssertionError, match="did not start"):
         await anyio.to_thread.run_sync(gateway.start)
     assert "of a newer release, which this one cannot use" in gateway.log()
+    assert gateway.log().rstrip().endswith("Start the newer release, or go back to a backup from before its first start.")
 
 
 async def test_an_installation_is_upgraded_gateway_by_gateway_while_it_works(tmp_path: Path) -> None:

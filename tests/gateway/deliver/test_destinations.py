@@ -307,6 +307,7 @@ async def test_a_webhook_that_is_removed_is_owed_nothing(stage: Stage, receiver:
         ({"level": "user"}, "destinations.0.url: Field required"),
         ({"url": "http://127.0.0.1/", "level": "internal"}, "destinations.0.level: "),
         ({"url": "http://127.0.0.1/", "types": ["raw"]}, "'raw' is no type of event"),
+        ({"url": "http://127.0.0.1/", "types": ["steered"]}, "'steered' is no type of event"),
         ({"url": "http://127.0.0.1/", "secrets": ["whsec_short"]}, "destinations.0.secrets: a secret is whsec_"),
         ({"url": "http://127.0.0.1/", "secrets": [NEW, OLD, NEW]}, "destinations.0.secrets: "),
         ({"url": "http://127.0.0.1/", "colour": "red"}, "destinations.0.colour: "),
@@ -356,6 +357,37 @@ async def test_nothing_is_owed_for_ever_to_a_webhook_that_is_removed_while_somet
                 group.start_soon(partial(stage.log.database.write, happen, beside=True))
                 group.start_soon(remove)
         assert await stage.owed() == 0
+    postgres.drop(name)
+
+
+async def test_what_happens_while_a_webhook_is_added_is_before_it_or_owed_to_it(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """[HOOK-1] Who was told that the webhook is there misses nothing that comes into the log after that."""
+    name = postgres.create()
+    async with staged(tmp_path, postgres.url(name)) as stage:
+        written, added = anyio.Event(), anyio.Event()
+        new = entries([chunk("a")], task_id=stage.task.task_id, turn_id=stage.task.turn_id)
+
+        def happen(conn: Connection) -> None:
+            outbox.enqueue(conn, append(conn, stage.task.session_id, new))
+            written.set()
+            while not (waits_for_a_lock(conn) or added.is_set()):
+                await_only(anyio.sleep(0.01))
+            assert not added.is_set(), "the webhook was there before the event, which is not owed to it"
+
+        async def add() -> None:
+            await written.wait()
+            await stage.hook("http://127.0.0.1:9/")
+            added.set()
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(stage.log.database.write, happen, beside=True))
+                group.start_soon(add)
+        assert len(await stage.rows()) == 2
+        await stage.happen(chunk("b"))
+        assert await stage.owed() == 1
     postgres.drop(name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -52,6 +52,7 @@ class Brain:
     place: Place
     spec: AgentSpec = SPEC
     over: bool = False
+    room: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(4))
     dialogue: JsonLinesDialogue = field(default_factory=lambda: JsonLinesDialogue(lambda: new_id("call")))
 
     def __post_init__(self) -> None:
@@ -146,9 +147,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def worker(stage: Stage) -> AsyncIterator[Hands]:
-    """The sandbox of one more worker."""
-    hands = Hands(stage.engine, stage.database, stage.settings, stage.gates, new_id("wrk"))
+async def worker(stage: Stage, holds: Callable[[], bool] = lambda: True) -> AsyncIterator[Hands]:
+    """The sandbox of one more worker. `holds`: whether it knows its turns to be its own."""
+    hands = Hands(stage.engine, stage.database, stage.settings, stage.gates, new_id("wrk"), holds)
     async with anyio.create_task_group() as group:
         await group.start(hands.run)
         yield hands

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio import from_thread
 
 from adapters.launch.container import Engine
 from gateway.errors import CallReused, Fenced, SwitchboardError
-from gateway.hands.service import CANCELLED, INTERRUPTED, NO_ENGINE
+from gateway.hands.service import CANCELLED, INTERRUPTED, NO_ENGINE, Hands
 from gateway.hands.tools import Result
 from tests import needs
 from tests.gateway.hands.stage import SECONDS, Brain, Stage, staged, worker
@@ -139,6 +140,76 @@ async def test_a_call_whose_turn_is_taken_over_meanwhile_is_not_run_again(stage:
         )
     assert refused == [Fenced]
     assert (brain.place.work / "ran").read_text() == "ran\n"
+
+
+async def stood_still(stage: Stage, hands: Hands, takes: Callable[[Callable[[], Awaitable[None]]], None]) -> None:
+    """A worker that has written a call's intent; `takes` gets what another worker does before the call goes on."""
+    brain = await stage.begin()
+
+    async def take() -> None:
+        newer = await stage.supersede(brain)
+        assert (await stage.call(newer, "bash", "one", command=GROWS)).interrupted
+        assert (await stage.call(newer, "bash", "two", command=GROWS)).output == "1\n"
+
+    takes(take)
+    with anyio.fail_after(SECONDS), pytest.raises(Fenced):
+        await hands.call(brain, "one", "bash", {"command": GROWS})
+    assert (brain.place.work / "ran").read_text() == "ran\n"
+    assert await stage.call(brain, "bash", "one", command=GROWS) == Result(INTERRUPTED, is_error=True, interrupted=True)
+
+
+async def test_a_worker_that_stood_still_begins_nothing_its_successor_has_called_interrupted(stage: Stage) -> None:
+    """[HAND-5] While it opened the way out."""
+    async with worker(stage) as slow:
+
+        def takes(take: Callable[[], Awaitable[None]]) -> None:
+            async def of(*_: object) -> dict[str, str]:
+                await take()
+                return {}
+
+            slow._ways.of = of  # type: ignore[method-assign, assignment]
+
+        await stood_still(stage, slow, takes)
+
+
+async def test_a_worker_that_stood_still_in_the_last_moment_asks_once_more(stage: Stage) -> None:
+    """[HAND-5] When it had asked for the fence, and stood before the engine."""
+    did: list[Callable[[], Awaitable[None]]] = []
+
+    def holds() -> bool:
+        try:
+            from_thread.check_cancelled()
+        except RuntimeError:
+            return True  # asked in the loop
+        if did:
+            from_thread.run(did.pop())
+            return False
+        return True
+
+    async with worker(stage, holds) as slow:
+        await stood_still(stage, slow, did.append)
+
+
+async def test_a_worker_that_cannot_know_whether_it_holds_a_turn_waits_until_it_does(stage: Stage) -> None:
+    """[HAND-5] Nothing has begun meanwhile."""
+    brain, asked, known = await stage.begin(), anyio.Event(), anyio.Event()
+    results: list[Result] = []
+
+    def holds() -> bool:
+        asked.set()
+        return known.is_set()
+
+    async with worker(stage, holds) as slow, anyio.create_task_group() as group:
+
+        async def one() -> None:
+            results.append(await slow.call(brain, "one", "bash", {"command": GROWS}))
+
+        with anyio.fail_after(SECONDS):
+            group.start_soon(one)
+            await asked.wait()
+            assert not (brain.place.work / "ran").exists()
+            known.set()
+    assert results == [Result("1\n", exit_code=0)]
 
 
 async def killed(stage: Stage, brain: Brain, command: str) -> None:

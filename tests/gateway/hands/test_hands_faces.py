@@ -177,6 +177,26 @@ async def test_a_call_that_names_itself_is_done_once(image: Image) -> None:
     assert unnamed["content"][0]["text"] == "2\n"
 
 
+@pytest.mark.parametrize("id", ["a b", "", "ä", "x" * 129, "1\n", 1, None])
+async def test_an_id_is_taken_by_one_rule_however_a_call_comes(image: Image, id: Any) -> None:
+    """Refused alike, and nothing is run."""
+    arguments = {"command": "touch ran"}
+    plain = await image.post(CALL, {"call_id": id, "tool": "bash", "input": arguments})
+    assert (plain.status_code, plain.json()["code"]) == (400, "invalid_params")
+    named = {"_meta": {"switchboard/call_id": id}}
+    by_mcp = (await image.rpc("tools/call", name="bash", arguments=arguments, **named)).json()
+    assert by_mcp["error"]["code"] == -32602
+    assert not (image.brain.place.work / "ran").exists()
+
+
+async def test_the_longest_id_is_taken_however_a_call_comes(image: Image) -> None:
+    id = "Az09._:-" * 16
+    assert (await image.post(CALL, {"call_id": id, "tool": "ls", "input": {}})).status_code == 200
+    named = {"_meta": {"switchboard/call_id": id}}
+    again = (await image.rpc("tools/call", name="ls", arguments={}, **named)).json()
+    assert again["result"]["_meta"]["switchboard/call_id"] == id
+
+
 async def test_a_call_that_its_client_cancels_is_ended(image: Image) -> None:
     answers: list[Json] = []
 

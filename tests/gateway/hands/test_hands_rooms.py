@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import delete
 
 from adapters.launch import hands
+from adapters.launch.container import Engine
 from adapters.launch.hands import HANDS
 from gateway.hands.tools import Result
 from gateway.log.models import Session
@@ -72,6 +73,28 @@ async def test_a_container_nobody_wants_any_more_is_removed(stage: Stage, how: s
         )  # type: ignore[arg-type]
     await stage.hands.sweep()
     assert [one.session for one in await stage.containers()] == [other.turn.session_id]
+
+
+async def test_a_session_that_begins_a_turn_while_others_are_put_to_sleep_keeps_its_container(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[HAND-6] At another worker, which tells nobody."""
+    for _ in range(2):
+        brain = await stage.begin()
+        await host(stage, brain)
+        await stage.end(brain, idle=200)
+    there, real = await stage.containers(), hands.stop
+    begun: list[str] = []
+
+    async def stop(engine: Engine, id: str) -> None:
+        if not begun:
+            begun.extend(one.session for one in there if one.id != id)
+            await stage.begin(begun[0])
+        await real(engine, id)
+
+    monkeypatch.setattr(hands, "stop", stop)
+    await stage.hands.sweep()
+    assert [one.session for one in await stage.containers() if one.running] == begun
 
 
 async def test_another_worker_finds_the_container_of_a_session(stage: Stage) -> None:

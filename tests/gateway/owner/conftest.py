@@ -13,8 +13,10 @@ from starlette.applications import Starlette
 from gateway.auth.callers import Pepper
 from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
+from gateway.auth.turn_tokens import TurnTokens
 from gateway.db.engine import Database
 from gateway.errors import NotFound
+from gateway.files.links import Links
 from gateway.owner import http
 from gateway.owner.border import load_card_keys, load_secrets
 from gateway.owner.context import Owner
@@ -48,6 +50,8 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
     key = OwnerKey.load(settings.owner_key_file)
     Pepper.load(settings.callers_key_file)
     ClientTokens.load(settings.tokens_key_file, 1, 1)
+    TurnTokens.load(settings.turns_key_file)
+    Links.load(settings.files_key_file, settings.url, 1)
     owner = Owner(
         database=Database(settings.database),
         settings=settings,

@@ -71,6 +71,7 @@ class Api:
         answer = response.json()
         if "error" in answer:
             assert set(answer["error"]["data"]) == {"code", "message", "hint"}
+            assert answer["error"]["data"]["hint"]
             raise Refused(answer["error"])
         return answer["result"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from gateway.owner.context import Check, Owner
 from gateway.settings import Settings
 from registry import catalog
 from tests.gateway.owner.owner_api import ALPHA, Api
+from tests.support import serving
 
 
 def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -155,6 +157,8 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "callers.key": (True, True),
         "cards.key": (True, True),
         "tokens.key": (True, True),
+        "files.key": (True, True),
+        "turns.key": (True, True),
         "database": (True, True),
         "public URL": (True, True),
         "sandbox": (not sandbox.probe(), False),
@@ -165,6 +169,23 @@ async def test_doctor_looks_at_everything_and_a_runtime_nobody_uses_is_advice(ap
         "runtime rehearsal": (True, False),
         "key anthropic": (True, False),
     }
+
+
+async def test_doctor_of_a_gateway_without_turns_leaves_to_others_what_only_they_know(tmp_path: Path) -> None:
+    """[COMP-2] Whether a worker lives it does know."""
+    with anyio.fail_after(20):
+        async with serving(tmp_path, worker=False) as gateway:
+            await gateway.owner("agent.create", name="boxed", runtime="claude", placement="docker")
+            found = by_name(await gateway.owner("doctor"))
+            alone = found["worker"]
+            assert (alone["ok"], alone["required"], alone["result"]) == (False, True, "none in this process, 0 elsewhere")
+            assert "switchboard worker" in alone["fix"]
+            assert {name for name in found if name.startswith(("sandbox", "containers", "runtime", "key "))} == {"runtimes"}
+            assert (found["runtimes"]["ok"], found["runtimes"]["required"]) == (True, False)
+            async with serving(tmp_path):
+                report = await gateway.owner("doctor")
+    assert by_name(report)["worker"]["result"] == "none in this process, 1 elsewhere"
+    assert report["ok"]
 
 
 async def test_doctor_is_not_ok_when_an_agents_runtime_is_missing(api: Api) -> None:
@@ -178,6 +199,16 @@ async def test_doctor_is_not_ok_when_an_agents_runtime_is_missing(api: Api) -> N
         "fix": "install alpha",
         "required": True,
     }
+
+
+async def test_doctor_says_of_each_key_that_is_gone_to_restore_it_before_a_restart(api: Api) -> None:
+    held = sorted(file.name for file in api.owner.settings.data_dir.glob("*.key"))
+    for name in held:
+        (api.owner.settings.data_dir / name).unlink()
+    report = by_name(await api.call("doctor"))
+    assert sorted(name for name, check in report.items() if name.endswith(".key") and not check["ok"]) == held
+    for name in held:
+        assert report[name]["fix"].startswith(f"Restore '{api.owner.settings.data_dir / name}' from a backup before")
 
 
 async def test_doctor_is_not_ok_when_others_may_read_a_key(api: Api) -> None:

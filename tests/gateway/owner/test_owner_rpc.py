@@ -88,7 +88,9 @@ async def test_a_method_misspelt_is_told_the_nearest(api: Api) -> None:
 async def test_a_parameter_misspelt_is_told_the_nearest(api: Api) -> None:
     assert (await api.refusal("agent.create", name="a", runtime="rehearsal", promt="x")).hint == "Did you mean 'prompt'?"
     refused = await api.refusal("agent.update", name="a", changes={"promt": "x"})
-    assert (refused.error["message"], refused.hint) == ("There is no parameter 'changes.promt'", "Did you mean 'prompt'?")
+    assert (refused.error["message"], refused.hint) == ("There is no parameter 'changes.promt'.", "Did you mean 'prompt'?")
+    nested = {"skills": [{"id": "a", "name": "A", "exmples": []}]}
+    assert (await api.refusal("agent.update", name="a", changes=nested)).hint == "Did you mean 'examples'?"
     assert (await api.refusal("doctor", all=True)).hint == "There are: none."
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adapters.launch.container import Engine
-from gateway.owner import runtimes
+from gateway.owner import http, runtimes
 from tests import needs
 from tests.gateway.owner.owner_api import Api
 
@@ -107,8 +108,17 @@ async def test_an_image_the_engine_has_not_and_an_engine_that_is_not_there(api: 
     """No word is sent to a registry."""
     api.owner.environ["DOCKER_HOST"] = f"unix://{tmp_path}/nobody.sock"  # type: ignore[index]
     gone = await api.refusal("runtimes.push", name="mine", image="mine:1")
-    assert (gone.code, "DOCKER_HOST" in gone.hint) == ("runtime_unavailable", True)
+    assert (gone.code, "DOCKER_HOST" in gone.hint, "no turns" in gone.hint) == ("runtime_unavailable", True, False)
     del api.owner.environ["DOCKER_HOST"]  # type: ignore[attr-defined]
     needs.an_engine("base")
     missing = await api.refusal("runtimes.push", name="mine", image="nobody-made-this:1")
     assert (missing.code, "docker build" in missing.hint) == ("not_found", True)
+
+
+async def test_a_gateway_without_turns_sends_whoever_pushes_to_one_that_has_the_engine(api: Api, tmp_path: Path) -> None:
+    api.owner.environ["DOCKER_HOST"] = f"unix://{tmp_path}/nobody.sock"  # type: ignore[index]
+    settings = api.owner.settings.model_copy(update={"worker": False})
+    api.client._transport.app.routes[:] = http.routes(replace(api.owner, settings=settings), api.key)  # type: ignore[attr-defined]
+    for asked in (api.refusal("runtimes.push", name="mine", image="mine:1"), api.refusal("runtimes.check", name="mine:1")):
+        refused = await asked
+        assert (refused.code, "runs no turns" in refused.hint) == ("runtime_unavailable", True)

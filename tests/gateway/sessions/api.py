@@ -79,4 +79,5 @@ def problem(answer: httpx2.Response) -> tuple[int, str]:
     body = answer.json()
     assert set(body) == {"code", "message", "hint"}
     assert body["message"]
+    assert body["hint"]
     return answer.status_code, body["code"]

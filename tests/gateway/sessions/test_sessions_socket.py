@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,20 @@ async def test_a_connection_whose_token_has_expired_does_and_tells_nothing_more(
             assert closed.value.rcvd is not None
             assert (closed.value.rcvd.code, ws.events) == (bridge.EXPIRED, seen)
         await api.rest(id)
+
+
+async def test_a_connection_is_closed_when_its_token_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[TOK-4] Whether or not there is anything to tell."""
+    async with serving(tmp_path) as gateway:
+        session = await Api(gateway).finished("N=1")
+        token = session["client_token"]
+        soon = int(datetime.fromisoformat(token["expires_at"]).timestamp() * 1_000_000) - now_us() - 200_000
+        monkeypatch.setattr("gateway.sessions.access.now_us", lambda: now_us() + soon)
+        async with bridged(gateway, session["id"], f"?token={token['token']}") as ws:
+            with pytest.raises(ConnectionClosed) as closed:
+                await ws.next("none")
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == bridge.EXPIRED
 
 
 async def test_who_does_not_read_is_cut_off_and_may_come_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -12,10 +13,13 @@ import jwt
 import pytest
 import uvicorn
 
+from gateway.auth.callers import Principal
 from gateway.auth.client_tokens import PREFIX, ClientTokens
 from gateway.errors import UsageError, WrongKey
 from gateway.files.links import Links
+from gateway.sessions.access import Access
 from gateway.sessions.frames import NDJSON, Filter, Teller
+from gateway.sessions.routes import OPERATIONS
 from tests.gateway.log.log_tools import entry, opened, write
 from tests.gateway.sessions.api import PATH, WAIT, Api, problem
 from tests.support import Client, Json, gateway_process, serving
@@ -58,7 +62,11 @@ async def test_a_token_is_exchanged_for_no_more_than_it_is(tmp_path: Path) -> No
         fresh = await reader.post(f"/{id}/tokens", {"scopes": ["read"]})
         assert await holding(gateway, fresh).get(f"/{id}")
         assert problem(await reader.ask("POST", f"/{id}/tokens", {"scopes": ["read", "write"]})) == (403, "out_of_scope")
-        assert problem(await reader.ask("POST", f"/{id}/tokens", {})) == (403, "out_of_scope")
+        writer = holding(gateway, await mine.post(f"/{id}/tokens", {"scopes": ["write"]}))
+        for token, scopes in ((reader, ["read"]), (writer, ["write"]), (mine, ["read", "write"])):
+            assert (await token.post(f"/{id}/tokens", {}))["scopes"] == scopes  # those of who asks
+        assert problem(await writer.ask("POST", f"/{id}/tokens", {"scopes": ["read"]})) == (403, "out_of_scope")
+        assert problem(await writer.ask("GET", f"/{id}")) == (403, "out_of_scope")
 
 
 async def test_a_token_ends_with_its_principal(tmp_path: Path) -> None:
@@ -145,17 +153,44 @@ async def test_a_token_in_the_url_is_for_client_tokens_only(tmp_path: Path) -> N
             assert problem(await gateway.http.get(url, params={"token": wrong})) == (401, "not_allowed")
 
 
-async def test_a_stream_tells_nothing_after_its_token_has_expired(tmp_path: Path) -> None:
-    expired: list[bool] = []
+@pytest.mark.parametrize("quiet", [False, True])
+async def test_a_stream_ends_with_its_token(quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[TOK-4] Before what comes after it, and if nothing comes."""
+    clock = Clock()
+    monkeypatch.setattr("gateway.sessions.access.now_us", clock)
+    grant = made(tmp_path, clock, seconds=1).grant("s", "caller:1", frozenset({"read"}))
     async with opened(tmp_path) as log:
         await write(log, "s", [entry()])
-        stream = Teller(log, Links("https://x", b"key")).live("s", 0, NDJSON, Filter(), lambda: bool(expired))
+        access = Access(Principal("caller:1"), grant.scopes, grant)
+        stream = Teller(log, Links("https://x", b"key")).live("s", 0, NDJSON, Filter(), access)
         with anyio.fail_after(WAIT):
             told = [await anext(stream), await anext(stream)]
-            expired.append(True)
-            await write(log, "s", [entry()])
+            if not quiet:
+                clock.seconds = grant.expires_at
+                await write(log, "s", [entry()])
             told += [data async for data in stream]
     assert [data.count(b"\n") for data in told] == [0, 1]
+
+
+async def test_who_comes_again_to_a_stream_that_ended_is_told_why(tmp_path: Path) -> None:
+    """[TOK-4] The same over Server-Sent Events and JSON Lines."""
+    async with serving(tmp_path, stop_seconds=0.1) as gateway:
+        mine = await caller(gateway)
+        session = await mine.create("N=3 HANG")
+        path = f"/{session['id']}/events"
+        forms = [{"Accept": form} for form in ("text/event-stream", "application/x-ndjson")]
+        token = holding(gateway, await mine.post(f"/{session['id']}/tokens", {"seconds": 1}))
+        with anyio.fail_after(WAIT):
+            async with anyio.create_task_group() as group:
+                for form in forms:
+                    group.start_soon(partial(token.ask, "GET", path, headers=form))  # to its end
+            for form in forms:
+                assert problem(await token.ask("GET", path, headers=form)) == (401, "not_allowed")
+            await mine.post(f"/{session['id']}/cancel")
+            await mine.post(f"/{session['id']}/archive")
+            seq = (await mine.get(f"/{session['id']}"))["seq"]
+            for form in forms:
+                assert (await mine.ask("GET", path, headers=form, params={"after": seq})).status_code == 204
 
 
 def test_no_log_holds_a_token(tmp_path: Path) -> None:
@@ -211,6 +246,9 @@ async def test_pages_of_configured_origins_may_call_and_no_others(tmp_path: Path
         ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,idempotency-key"}
         preflight = await gateway.http.options(url, headers={"Origin": ALLOWED, **ask})
         assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, ALLOWED)
+        for op in OPERATIONS:
+            method = {"Origin": ALLOWED, "Access-Control-Request-Method": op.method}
+            assert (await gateway.http.options(f"{url}/ses_1", headers=method)).status_code == 200, op.name
         assert (await gateway.http.options(url, headers={"Origin": FOREIGN, **ask})).status_code == 400
         for path in ("", "/ses_none"):  # errors, too
             answers = [await gateway.http.get(url + path, headers={"Origin": one}) for one in (ALLOWED, FOREIGN)]

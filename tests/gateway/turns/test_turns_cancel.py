@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.gateway.sessions.api import Api
 from tests.gateway.turns.calls import (
     AT_ONCE,
     calling,
@@ -204,3 +205,27 @@ async def test_a_cancel_at_any_moment_of_the_start_ends_the_task(tmp_path: Path)
                 for number in range(16):
                     group.start_soon(begin_and_cancel, number)
     assert ended == [("CANCELED", [])] * 16
+
+
+async def test_of_a_session_that_is_canceled_nothing_that_waits_begins(tmp_path: Path) -> None:
+    """[SES-10] It has ended before what runs does."""
+    async with serving(tmp_path, RUNTIMES, stop_seconds=60) as gateway:
+        await make_agent(gateway, "parrot", "parrot")
+        api = Api(gateway)
+        with anyio.fail_after(20):
+            session = await api.create(say(chunk("one"), ["wait", "go"], DONE), agent="parrot")
+            id, ended = session["id"], list[str]()
+            async with anyio.create_task_group() as group:
+                async for _, event in api.sse(id, types="chunk,done,turn_started"):
+                    assert event["type"] != "turn_started" or event["task_id"] == session["task_id"]
+                    if event["type"] == "chunk":
+                        waiting = [await api.post(f"/{id}/messages", {"input": "N=1", "mode": "queue"}) for _ in range(3)]
+                        group.start_soon(api.post, f"/{id}/cancel")
+                    if event["type"] == "done":
+                        ended.append(event["task_id"])
+                    if len(ended) == 3:
+                        (tmp_path / "sessions" / id / "work" / "go").touch()
+                    if len(ended) == 4:
+                        break
+            assert ended == [*[one["task_id"] for one in reversed(waiting)], session["task_id"]]
+            assert (await api.rest(id))["status"] == "idle"
