@@ -100,6 +100,7 @@ class Engine:
         """The one that DOCKER_HOST and its like name; by default the machine's own."""
         self._environ = dict(environ)
         self._client: DockerClient | None = None
+        self._id: str | None = None
         self._threads, self._long = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(LONG)
 
     @property
@@ -127,6 +128,16 @@ class Engine:
             await container.aclose()
             raise
         return container
+
+    async def identity(self) -> str:
+        """By which it is known, from wherever it is reached and however often it is started; "" if it has nothing such.
+
+        Raises LaunchError.
+        """
+        if self._id is None:
+            told = {await self.call(lambda client: str(client.info().get("ID") or "")) for _ in range(2)}
+            self._id = told.pop() if len(told) == 1 else ""  # Podman makes one up for each answer
+        return self._id
 
     async def labelled(self, installation: str) -> list[Found]:
         """Every container of an installation, running or not."""

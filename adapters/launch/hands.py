@@ -176,6 +176,10 @@ class Room:
         """End whatever a command left that was given this mark. Does nothing where no container runs."""
         await self._kill(mark, "")
 
+    def may_run(self, mark: str) -> bool:
+        """Whether something with this mark could not be ended, since the engine was gone, and has not been since."""
+        return mark in self._left
+
     async def stop(self) -> None:
         """Hibernate. Raises LaunchError."""
         await self._engine.call(lambda client: _stopped(client, self._quarters.name))
