@@ -202,7 +202,7 @@ async def test_attach_without_a_terminal_sends_its_input_and_ends_when_the_sessi
 
 
 def test_whether_a_session_rests_is_asked_until_the_gateway_answers() -> None:
-    answers: list[Any] = [{"status": "idle"}, Unavailable("Away."), Unavailable("Away.")]
+    answers: list[Any] = [{"status": "idle"}, Unavailable("Away.", "Wait."), Unavailable("Away.", "Wait.")]
 
     class Api(SessionApi):
         def __init__(self) -> None: ...
