@@ -8,8 +8,8 @@
 
 The order: create, attach, start, speak, half-close, inspect, remove. It is attached before it is started, so that
 nothing it prints is missed; the engine never removes it by itself, so that how it ended can be read afterwards. It has
-no capability, cannot gain privileges, cannot write outside its mounts and a /tmp in memory, and sees nothing of the
-machine but the session's directories. The engine keeps no log of it.
+no capability, cannot gain privileges, cannot write outside its mounts and a /tmp in memory (as memory are the volumes its
+image declares), and sees nothing of the machine but the session's directories. The engine keeps no log of it.
 
 The command and its variables, keys among them, are the first line of its stdin, which a one-line script of `/bin/sh`
 turns into what it then becomes: `docker inspect` shows none of it, no file holds it, and a remote engine needs no more.
@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import posixpath
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -115,7 +116,7 @@ class Engine:
             box = replace(box, network=f"container:{beside.id}")
         try:
             with anyio.CancelScope(shield=True):  # until there is somebody to remove it
-                made = await self.call(lambda client: client.containers.create(**described(box)), box)
+                made = await self.call(lambda client: created(client, described(box)), box)
                 container = Container(self, made, beside)
         except BaseException:
             if beside is not None:
@@ -312,6 +313,18 @@ def described(box: Box) -> dict[str, Any]:
         **confined(box.memory_mb, box.pids),
         **_narrowed(box),
     }
+
+
+def created(client: DockerClient, wanted: Mapping[str, Any]) -> Any:
+    """A container, made and not started. What its image declares as a volume is empty, and in memory as its /tmp.
+
+    Else the engine would make a directory on its disk of each, which may be written and which nobody counts.
+    """
+    declared = (client.images.get(wanted["image"]).attrs.get("Config") or {}).get("Volumes") or {}
+    covered = {*wanted["tmpfs"], *(mount["Target"] for mount in wanted["mounts"])}
+    left = sorted({posixpath.normpath(path) for path in declared} - covered)
+    mounts = [Mount(path, "", type="tmpfs", tmpfs_size=TMP_SIZE, tmpfs_mode=0o1777) for path in left]
+    return client.containers.create(**{**wanted, "mounts": [*wanted["mounts"], *mounts]})
 
 
 def confined(memory_mb: int, pids: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ import requests
 from docker.client import DockerClient
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from adapters.launch.container import Box, Engine, described
+from adapters.launch.container import Box, Engine, created, described
 from adapters.launch.frames import Attached
 from adapters.launch.process import LaunchError
 from adapters.launch.reaching import EngineGone
@@ -314,7 +314,7 @@ def _woken(client: DockerClient, quarters: Quarters) -> str:
             raise
         except NotFound:
             with _unless_taken():
-                client.containers.create(**wanted)
+                created(client, wanted)
         except APIError as exc:
             if exc.status_code != 409:  # being removed
                 raise

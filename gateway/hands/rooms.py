@@ -78,7 +78,7 @@ class Rooms:
 
     def _furnished(self, session_id: str, place: Place, spec: AgentSpec) -> Box:
         settings, user = self._settings, user_inside()
-        folders = {place.work: ROOT, place.work.parent / "hands": HOME}  # the journal is the runtime's
+        folders = {place.work: ROOT, place.hands: HOME}  # the journal is the runtime's
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         start(place.work, spec.work_dir)
