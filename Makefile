@@ -27,6 +27,7 @@ run: setup
 clis: tests/node_modules/.installed
 
 tests/node_modules/.installed: tests/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: the runtimes' CLIs are installed with it. Install Node.js 20 or newer." >&2; exit 1; }
 	cd tests && npm install --no-save --no-audit --no-fund --loglevel=error
 	touch $@
 

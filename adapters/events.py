@@ -1,7 +1,7 @@
 """Normalised events: the only words in which a runtime is ever spoken of above `adapters`.
 
-`level` nests: callers read `user` and `progress`, owners also `internal`. Internal types (`usage`, `raw`, `notice`,
-`native_session`, `tool_detail`, `error_detail`, `thinking`, `steered`) may carry vendor words; the others never do.
+`level` nests: callers read `user` and `progress`, owners also `internal`. Internal types (`INTERNAL`) may carry vendor words;
+the others never do.
 
 Bodies, all JSON:
     chunk {text}                       thinking {text}
@@ -45,6 +45,10 @@ EventType = Literal[
     "error_detail",
     "raw",
 ]
+INTERNAL: frozenset[EventType] = frozenset(  # for owners only; callers read the rest
+    {"thinking", "usage", "native_session", "steered", "notice", "tool_detail", "error_detail", "raw"}
+)
+SHOWN: tuple[EventType, ...] = tuple(type for type in get_args(EventType) if type not in INTERNAL)
 YieldReason = Literal[
     "completed",
     "needs_input",

@@ -31,7 +31,8 @@ class Capabilities:
 class Plan:
     """What `launch` may use to start a turn.
 
-    `env` holds only the variables the profile named (`Profile.env_names`), from the agent first, then the gateway.
+    `env` holds all variables of the agent and, of the gateway's, those the profile names (`Profile.all_env_names`), where
+    the agent does not set them.
     `home` is the session's journal (the child's HOME); `workspace` its working directory. `provider` and
     `turn.model` are the two halves of the canonical `provider/model_id`.
     """
@@ -48,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start the process. `files` are written below HOME first (mode 0600, or 0700 where `executable`)."""
+    """How to start the process. `files` are written below HOME first (mode 0600)."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """Feed a recording of a CLI through its dialogue: what the golden tests and `switchboard runtimes replay` run.
 
-A recording is `<case>.stdout.jsonl` (exact stdout bytes) beside `<case>.meta.json` (argv, exit code, signal, stderr
-tail and, for two-way modes, `stdin_lines` with the stdout line each came after). The dialogue writes its own requests;
+A recording is a folder with `raw.jsonl` (exact stdout bytes), `meta.json` (argv, exit code, signal, stderr tail and, for
+two-way modes, `stdin_lines` with the stdout line each came after), `case.json` (its mode) and `expected.jsonl` (what the
+tests compare). The dialogue writes its own requests;
 the recorded answers are matched to them by method and order, and a request the recording lacks gets an empty result.
 A recorded prompt that came while a turn ran is a steer where the dialogue takes one, else the next turn.
 """
@@ -200,8 +201,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="switchboard runtimes replay", description=__doc__.split("\n", 1)[0])
     parser.add_argument("runtime", help=", ".join(sorted(known)))
     parser.add_argument("--mode", help="which way of speaking to the runtime; default: the runtime's own default")
-    parser.add_argument("--meta", required=True, type=Path, help="FILE.meta.json of the recording")
-    parser.add_argument("stdout", type=Path, help="FILE.stdout.jsonl of the recording")
+    parser.add_argument("--meta", required=True, type=Path, help="meta.json of the recording")
+    parser.add_argument("stdout", type=Path, help="raw.jsonl of the recording")
     args = parser.parse_args(argv)
     profile = known.get(args.runtime)
     if profile is None:

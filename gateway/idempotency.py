@@ -61,7 +61,9 @@ def parse_key(text: str, *, secret: bool = False) -> str:
     found = _KEY.fullmatch(text.strip())
     if found is None:
         said = f"{HEADER} {text[:40]!r} cannot be used."
-        raise UsageError(said, "Take 1 to 255 printable ASCII characters without spaces, commas and quotes, such as a UUID.")
+        raise UsageError(
+            said, "Take 1 to 255 printable ASCII characters without spaces, commas, quotes and backslashes, such as a UUID."
+        )
     if secret and len(found[1]) < MIN_SECRET:
         said = f"{HEADER} {text[:40]!r} is too short for callers who do not sign in: others could guess it."
         raise UsageError(said, f"Take at least {MIN_SECRET} characters, such as a UUID, or sign in.")

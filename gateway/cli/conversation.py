@@ -45,7 +45,7 @@ WAIT = 60  # seconds, at most, of one request
 def create(out: Output, api: SessionApi, agent: str | None, prompt: str | None, source: str | None, **options: Any) -> None:
     """Begin a session with its first message."""
     body = _body(agent, prompt, source, **options)
-    result = api.post(body=body)
+    result = api.create(body)
     if out.json:
         return out.data(result)
     attach = f"switchboard sessions attach {result['id']}"
@@ -63,7 +63,7 @@ def create(out: Output, api: SessionApi, agent: str | None, prompt: str | None, 
     type=click.Choice(("auto", "queue", "steer")),
     default="auto",
     show_default=True,
-    help="Where a turn runs: wait for a turn of its own, join the running one, or join it if possible.",
+    help="Where a turn runs: join it if possible, wait for a turn of its own, or join it or be refused.",
 )
 @click.option("--idempotency-key", metavar="KEY", help="Send it once, however often this is said.")
 @as_caller

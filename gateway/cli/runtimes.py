@@ -172,10 +172,10 @@ def _short(digest: str) -> str:
 @runtimes.command(
     "replay",
     context_settings={"ignore_unknown_options": True},
-    options_metavar="RUNTIME [--mode MODE] --meta FILE.meta.json FILE.stdout.jsonl",
+    options_metavar="RUNTIME [--mode MODE] --meta META.json RAW.jsonl",
     examples=(
-        "switchboard runtimes replay claude --meta hello.meta.json hello.stdout.jsonl",
-        "switchboard runtimes replay codex --mode exec --meta hello.meta.json hello.stdout.jsonl",
+        "switchboard runtimes replay claude --meta hello/meta.json hello/raw.jsonl",
+        "switchboard runtimes replay codex --mode exec --meta hello/meta.json hello/raw.jsonl",
     ),
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -19,9 +20,18 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
+ANSWERING = ("host", "port", "grpc_port", "worker")  # settings that mean nothing to a process that answers nobody
+UNITS = {"seconds": "SECONDS", "hours": "HOURS", "days": "DAYS", "timeout": "SECONDS"}  # by how a setting's name ends
+
+
 class Serve(Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*_options(), *super().get_params(ctx)]
+
+
+class Work(Command):
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*(option for option in _options() if option.name not in ANSWERING), *super().get_params(ctx)]
 
 
 @click.command("serve", cls=Serve, examples=("switchboard serve", "switchboard serve --port 8080 --data-dir ./data"))
@@ -33,7 +43,7 @@ def serve(**options: str | None) -> None:
     _become(module_command("gateway"), options)
 
 
-@click.command("worker", cls=Serve, examples=("switchboard worker --concurrency 32", "switchboard worker --data-dir /mnt/data"))
+@click.command("worker", cls=Work, examples=("switchboard worker --concurrency 32", "switchboard worker --data-dir /mnt/data"))
 def worker(**options: str | None) -> None:
     """Run turns in this terminal, and answer nobody.
 
@@ -60,16 +70,18 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     if field.default is True:
         flags = f"{_flag(name)}/{_flag(name).replace('--', '--no-', 1)}"
         return click.Option([flags], default=None, help=_help(field))
-    return click.Option([_flag(name)], metavar=_metavar(field), help=_help(field))
+    return click.Option([_flag(name)], metavar=_metavar(name, field), help=_help(field))
 
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _metavar(field: FieldInfo) -> str:
-    kinds: dict[Any, str] = {int: "N", float: "SECONDS", str: "TEXT"}
-    return kinds.get(field.annotation, "PATH" if "Path" in str(field.annotation) else "BOOLEAN")
+def _metavar(name: str, field: FieldInfo) -> str:
+    kinds = {*get_args(field.annotation)} or {field.annotation}
+    if kinds & {int, float}:
+        return UNITS.get(name.rpartition("_")[2], "N")
+    return "PATH" if Path in kinds else "BOOLEAN" if bool in kinds else "TEXT"
 
 
 def _help(field: FieldInfo) -> str:

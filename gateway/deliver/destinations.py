@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from adapters.events import EventType
+from adapters.events import SHOWN
 from gateway.clock import iso, new_id, now_us
 from gateway.deliver.guard import Guard, Refused
 from gateway.deliver.models import Destination, Outbox
@@ -30,9 +30,6 @@ SEE = "See specs/session-api.md."
 
 Level = Literal["user", "progress"]
 LEVELS: Mapping[str, tuple[str, ...]] = {"user": ("user",), "progress": ("user", "progress")}
-# For owners only; callers read the rest.
-INTERNAL = frozenset({"thinking", "usage", "native_session", "notice", "tool_detail", "error_detail", "raw"})
-TYPES: tuple[str, ...] = tuple(type for type in get_args(EventType) if type not in INTERNAL)
 
 _hook, _outbox, _session = Destination.__table__, Outbox.__table__, Session.__table__  # type: ignore[attr-defined]
 
@@ -44,7 +41,7 @@ class Given(BaseModel):
 
     url: str
     level: Level = "progress"
-    types: list[str] = Field(default=[], max_length=len(TYPES))
+    types: list[str] = Field(default=[], max_length=len(SHOWN))
     secrets: list[str] = Field(default=[], max_length=MAX_SECRETS, repr=False)
 
 
@@ -78,9 +75,9 @@ def _said(place: str, error: Any) -> str:
 
 
 async def _wanted(guard: Guard, given: Given, place: str) -> Wanted:
-    unknown = sorted(set(given.types) - set(TYPES))
+    unknown = sorted(set(given.types) - set(SHOWN))
     if unknown:
-        raise InvalidParams(f"{place}.types: {unknown[0][:80]!r} is no type of event.", f"There are: {', '.join(TYPES)}.")
+        raise InvalidParams(f"{place}.types: {unknown[0][:80]!r} is no type of event.", f"There are: {', '.join(SHOWN)}.")
     check_secrets(given.secrets, f"{place}.secrets")
     try:
         vetted = await guard.vet(given.url)

@@ -72,6 +72,32 @@ def test_serve_has_an_option_for_every_setting() -> None:
     assert flags - {"--help"} == {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
 
 
+def test_an_option_of_serve_names_the_unit_of_its_setting() -> None:
+    serve = cli.commands["serve"]
+    told = {param.name: param.metavar for param in serve.get_params(click.Context(serve)) if isinstance(param, click.Option)}
+    expected = {
+        "turn_seconds": "SECONDS",
+        "send_timeout": "SECONDS",
+        "idempotency_hours": "HOURS",
+        "retention_days": "DAYS",
+        "container_cpus": "N",
+        "anonymous_requests_per_minute": "N",
+        "anonymous_listing": "BOOLEAN",
+        "archive_dir": "PATH",
+        "log_level": "TEXT",
+    }
+    assert {name: told[name] for name in expected} == expected
+
+
+def test_worker_offers_nothing_that_is_for_those_who_answer() -> None:
+    serve, worker = (
+        {param.name for param in cli.commands[name].get_params(click.Context(cli.commands[name]))}
+        for name in ("serve", "worker")
+    )
+    assert serve - worker == {"host", "port", "grpc_port", "worker"}
+    assert worker < serve
+
+
 CALLERS_SESSIONS = ("create", "send", "steer", "interrupt", "attach", "result", "logs", "archive")
 
 

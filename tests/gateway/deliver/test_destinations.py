@@ -307,6 +307,7 @@ async def test_a_webhook_that_is_removed_is_owed_nothing(stage: Stage, receiver:
         ({"level": "user"}, "destinations.0.url: Field required"),
         ({"url": "http://127.0.0.1/", "level": "internal"}, "destinations.0.level: "),
         ({"url": "http://127.0.0.1/", "types": ["raw"]}, "'raw' is no type of event"),
+        ({"url": "http://127.0.0.1/", "types": ["steered"]}, "'steered' is no type of event"),
         ({"url": "http://127.0.0.1/", "secrets": ["whsec_short"]}, "destinations.0.secrets: a secret is whsec_"),
         ({"url": "http://127.0.0.1/", "secrets": [NEW, OLD, NEW]}, "destinations.0.secrets: "),
         ({"url": "http://127.0.0.1/", "colour": "red"}, "destinations.0.colour: "),

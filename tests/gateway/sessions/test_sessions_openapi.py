@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import jsonschema
 
+from adapters.events import SHOWN
+from gateway.log.snapshot import SNAPSHOT
 from gateway.sessions.openapi import document, statuses
 from gateway.sessions.routes import OPERATIONS, Operation
+from gateway.sessions.shapes import Type
 from tests.gateway.sessions.api import Api
 from tests.support import serving
 
@@ -28,6 +31,10 @@ NOBODY = "ses_" + "0" * 24
 
 def test_the_document_is_the_current_one() -> None:
     assert document() == DOCUMENT, "run: python -m gateway.sessions.openapi > specs/session-api.openapi.json"
+
+
+def test_types_of_events_are_those_callers_are_shown() -> None:
+    assert set(get_args(Type)) == {*SHOWN, SNAPSHOT}
 
 
 def test_every_schema_is_valid_and_every_reference_leads_somewhere() -> None:
