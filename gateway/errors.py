@@ -24,6 +24,7 @@
     ├── RuntimeUnavailable    the runtime is not installed, or its key is missing
     ├── Fenced                a superseded runner tried to write (never leaves the engine)
     ├── Unavailable           the database is down, or the disk is full: nothing was done
+    │   └── Crowded           told to a runtime: its turn has asked for more at once than is held for it
     └── OutcomeUnknown        the database was lost in the middle of a commit: it may be stored, or not
 
 Owners get message and hint. Callers get a neutral sentence with an incident id; the translation is the A2A face's.
@@ -175,6 +176,10 @@ class Unavailable(SwitchboardError):
 
     code = "unavailable"
     incident = ""
+
+
+class Crowded(Unavailable):
+    """An image's own doing, which it may do again later: nobody's incident."""
 
 
 class OutcomeUnknown(SwitchboardError):

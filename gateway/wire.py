@@ -44,10 +44,15 @@ async def whole_body(request: Request, limit: int) -> bytes:
 
 async def checked_body(request: Request, limit: int) -> bytes:
     """A body whose JSON is not nested too deeply, kept for `request.json()`. Raises BadBody."""
+    request._body = await shallow_body(request, limit)  # Starlette's own cache: `request.json()` reads it from there
+    return request._body
+
+
+async def shallow_body(request: Request, limit: int) -> bytes:
+    """The same, kept by nobody else. Raises BadBody."""
     body = await whole_body(request, limit)
     if depth(body) > MAX_DEPTH:
         raise BadBody(400, f"The JSON is nested more than {MAX_DEPTH} levels deep.")
-    request._body = body  # Starlette's own cache: `request.json()` reads it from there
     return body
 
 

@@ -8,8 +8,8 @@
 
 The order: create, attach, start, speak, half-close, inspect, remove. It is attached before it is started, so that
 nothing it prints is missed; the engine never removes it by itself, so that how it ended can be read afterwards. It has
-no capability, cannot gain privileges, cannot write outside its mounts and a /tmp in memory, and sees nothing of the
-machine but the session's directories. The engine keeps no log of it.
+no capability, cannot gain privileges, cannot write outside its mounts and a /tmp in memory (as memory are the volumes its
+image declares), and sees nothing of the machine but the session's directories. The engine keeps no log of it.
 
 The command and its variables, keys among them, are the first line of its stdin, which a one-line script of `/bin/sh`
 turns into what it then becomes: `docker inspect` shows none of it, no file holds it, and a remote engine needs no more.
@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import posixpath
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -90,6 +91,7 @@ class Found(NamedTuple):
     id: str
     worker: str
     turn: str
+    installation: str
 
 
 class Engine:
@@ -99,6 +101,7 @@ class Engine:
         """The one that DOCKER_HOST and its like name; by default the machine's own."""
         self._environ = dict(environ)
         self._client: DockerClient | None = None
+        self._id: str | None = None
         self._threads, self._long = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(LONG)
 
     @property
@@ -114,7 +117,7 @@ class Engine:
             box = replace(box, network=f"container:{beside.id}")
         try:
             with anyio.CancelScope(shield=True):  # until there is somebody to remove it
-                made = await self.call(lambda client: client.containers.create(**described(box)), box)
+                made = await self.call(lambda client: created(client, described(box)), box)
                 container = Container(self, made, beside)
         except BaseException:
             if beside is not None:
@@ -127,11 +130,27 @@ class Engine:
             raise
         return container
 
+    async def identity(self) -> str:
+        """By which it is known, from wherever it is reached and however often it is started; "" if it has nothing such.
+
+        Raises LaunchError.
+        """
+        if self._id is None:
+            told = {await self.call(lambda client: str(client.info().get("ID") or "")) for _ in range(2)}
+            self._id = told.pop() if len(told) == 1 else ""  # Podman makes one up for each answer
+        return self._id
+
     async def labelled(self, installation: str) -> list[Found]:
         """Every container of an installation, running or not."""
-        wanted = {"label": f"{INSTALLATION}={installation}"}
-        found = await self.call(lambda client: client.api.containers(all=True, filters=wanted))
-        return [Found(one["Id"], one["Labels"].get(WORKER, ""), one["Labels"].get(TURN, "")) for one in found]
+        return await self._found(f"{INSTALLATION}={installation}")
+
+    async def beneath(self, folder: str) -> list[Found]:
+        """Every container of the installations in a folder."""
+        return [one for one in await self._found(INSTALLATION) if one.installation.startswith(f"{folder}{os.sep}")]
+
+    async def _found(self, label: str) -> list[Found]:
+        found = await self.call(lambda client: client.api.containers(all=True, filters={"label": label}))
+        return [Found(one["Id"], *(one["Labels"].get(name, "") for name in (WORKER, TURN, INSTALLATION))) for one in found]
 
     async def remove(self, id: str) -> None:
         """Whatever it is doing. Raises LaunchError."""
@@ -301,6 +320,18 @@ def described(box: Box) -> dict[str, Any]:
         **confined(box.memory_mb, box.pids),
         **_narrowed(box),
     }
+
+
+def created(client: DockerClient, wanted: Mapping[str, Any]) -> Any:
+    """A container, made and not started. What its image declares as a volume is empty, and in memory as its /tmp.
+
+    Else the engine would make a directory on its disk of each, which may be written and which nobody counts.
+    """
+    declared = (client.images.get(wanted["image"]).attrs.get("Config") or {}).get("Volumes") or {}
+    covered = {*wanted["tmpfs"], *(mount["Target"] for mount in wanted["mounts"])}
+    left = sorted({posixpath.normpath(path) for path in declared} - covered)
+    mounts = [Mount(path, "", type="tmpfs", tmpfs_size=TMP_SIZE, tmpfs_mode=0o1777) for path in left]
+    return client.containers.create(**{**wanted, "mounts": [*wanted["mounts"], *mounts]})
 
 
 def confined(memory_mb: int, pids: int) -> dict[str, Any]:

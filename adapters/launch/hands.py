@@ -33,7 +33,7 @@ import requests
 from docker.client import DockerClient
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from adapters.launch.container import Box, Engine, described
+from adapters.launch.container import Box, Engine, created, described
 from adapters.launch.frames import Attached
 from adapters.launch.process import LaunchError
 from adapters.launch.reaching import EngineGone
@@ -176,6 +176,10 @@ class Room:
         """End whatever a command left that was given this mark. Does nothing where no container runs."""
         await self._kill(mark, "")
 
+    def may_run(self, mark: str) -> bool:
+        """Whether something with this mark could not be ended, since the engine was gone, and has not been since."""
+        return mark in self._left
+
     async def stop(self) -> None:
         """Hibernate. Raises LaunchError."""
         await self._engine.call(lambda client: _stopped(client, self._quarters.name))
@@ -310,7 +314,7 @@ def _woken(client: DockerClient, quarters: Quarters) -> str:
             raise
         except NotFound:
             with _unless_taken():
-                client.containers.create(**wanted)
+                created(client, wanted)
         except APIError as exc:
             if exc.status_code != 409:  # being removed
                 raise

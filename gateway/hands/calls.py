@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, not_, or_, select, update
 
 from gateway.clock import now_us
 from gateway.hands.models import SandboxCall
@@ -27,6 +27,7 @@ _OVER = _call.turn_id.not_in(select(_turn.id).where(_turn.state.in_(("queued", "
 class Recorded:
     digest: str
     result: Result | None
+    engine: str | None  # that something of it may still run on
 
 
 def digest_of(tool: str, input: Any) -> str:
@@ -35,28 +36,32 @@ def digest_of(tool: str, input: Any) -> str:
 
 
 def recorded(conn: Connection, turn_id: str, call_id: str) -> Recorded | None:
-    row = conn.execute(select(_call.digest, _call.result).where(_call.turn_id == turn_id, _call.call_id == call_id)).first()
+    row = conn.execute(
+        select(_call.digest, _call.result, _call.engine).where(_call.turn_id == turn_id, _call.call_id == call_id)
+    ).first()
     if row is None:
         return None
-    return Recorded(row.digest, Result(**json.loads(zlib.decompress(row.result))) if row.result is not None else None)
+    result = Result(**json.loads(zlib.decompress(row.result))) if row.result is not None else None
+    return Recorded(row.digest, result, row.engine)
 
 
-def intends(turn: Claimed, call_id: str, tool: str, digest: str) -> Callable[[Connection], None]:
-    """Write down that a call is about to run."""
+def intends(turn: Claimed, call_id: str, tool: str, digest: str, engine: str | None) -> Callable[[Connection], None]:
+    """Write down that a call is about to run, and on which engine."""
     row = {"turn_id": turn.id, "call_id": call_id, "session_id": turn.session_id, "tool": tool, "digest": digest}
 
     def op(conn: Connection) -> None:
-        conn.execute(insert(SandboxCall), [{**row, "created_at": now_us()}])
+        conn.execute(insert(SandboxCall), [{**row, "engine": engine, "created_at": now_us()}])
 
     return op
 
 
-def has_done(turn: Claimed, call_id: str, result: Result) -> Callable[[Connection], None]:
+def has_done(turn: Claimed, call_id: str, result: Result, *, ended: bool) -> Callable[[Connection], None]:
+    """`ended`: nothing of it can still run."""
     packed = zlib.compress(json.dumps(result.to_json(), ensure_ascii=True).encode(), 1)
+    over: dict[str, Any] = {"engine": None} if ended else {}
 
     def op(conn: Connection) -> None:
-        mine = (_call.turn_id == turn.id, _call.call_id == call_id)
-        conn.execute(update(SandboxCall).where(*mine).values(result=packed))
+        conn.execute(update(SandboxCall).where(*_is(turn.id, call_id)).values(result=packed, **over))
 
     return op
 
@@ -68,18 +73,35 @@ def fence_of(conn: Connection, session_id: str) -> int | None:
 
 
 class Left(NamedTuple):
-    """A call whose turn is over and whose result nobody knows: it may still run."""
+    """A call that has been answered, or whose turn is over, and that may still run on an engine; None: on any."""
 
     session_id: str
     turn_id: str
     call_id: str
+    engine: str | None
 
 
 def left(conn: Connection) -> list[Left]:
-    rows = conn.execute(select(_call.session_id, _call.turn_id, _call.call_id).where(_OVER, _call.result.is_(None)))
+    somewhere, answered = _call.engine.is_not(None), _call.result.is_not(None)
+    row = select(_call.session_id, _call.turn_id, _call.call_id, _call.engine)
+    rows = conn.execute(row.where(or_(and_(somewhere, answered), and_(_OVER, or_(somewhere, not_(answered))))))
     return [Left(*row) for row in rows]
 
 
-def forget_ended(conn: Connection) -> int:
-    """Remove the calls of turns that are over: nobody can ask for them again. Answers how many."""
-    return int(conn.execute(delete(SandboxCall).where(_OVER)).rowcount)
+def ended(conn: Connection, done: Sequence[Left]) -> None:
+    """Nothing of these runs any more."""
+    for call in done:
+        conn.execute(update(SandboxCall).where(*_is(call.turn_id, call.call_id)).values(engine=None))
+
+
+def forget_ended(conn: Connection, keep_seconds: float) -> int:
+    """Remove the calls of turns that are over: nobody can ask for them again. Answers how many.
+
+    One that may still run on an engine is kept until a worker there has ended it; or for so long, after which its sandbox goes.
+    """
+    gone = or_(_call.engine.is_(None), _call.created_at < now_us() - round(keep_seconds * 1e6))
+    return int(conn.execute(delete(SandboxCall).where(_OVER, gone)).rowcount)
+
+
+def _is(turn_id: str, call_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return (_call.turn_id == turn_id, _call.call_id == call_id)

@@ -7,7 +7,10 @@ from sqlmodel import Field, SQLModel
 
 
 class SandboxCall(SQLModel, table=True):
-    """`result` is compressed JSON; without one the call runs, or nobody knows whether it did."""
+    """`result` is compressed JSON; without one the call runs, or nobody knows whether it did.
+
+    `engine`: the id of the one that something of the call may still run on; None where that is over, or was never known.
+    """
 
     __tablename__ = "sandbox_call"
 
@@ -17,4 +20,5 @@ class SandboxCall(SQLModel, table=True):
     tool: str
     digest: str  # of tool and input
     result: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    engine: str | None = None
     created_at: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -2,8 +2,9 @@
 
 A container's name and labels say whose it is, and the database whether it is still wanted, so that whichever worker looks
 next knows what to do with one that another made. A session that has not had a turn for `hands_idle_seconds` keeps no process:
-its container is stopped, and the next call starts it. After `hands_keep_seconds`, or when its session is archived or gone,
-it is removed. What it writes is in the session's directories, which outlive it; /tmp does not.
+its container is stopped, and the next call starts it. So is one whose session has a turn that is held where another engine is.
+After `hands_keep_seconds`, or when its session is archived or gone, it is removed. What it writes is in the session's
+directories, which outlive it; /tmp does not.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ from gateway.turns import ground
 from gateway.turns.folders import start
 from gateway.turns.launching import Place
 from gateway.turns.leases import Claimed
+from gateway.turns.models import WorkerRow
 from gateway.turns.spec import AgentSpec
 from gateway.turns.starter import given_inside, given_to, limited, user_inside
 
 HOME = "/home/agent"
 
 _session, _turn = Session.__table__.c, Turn.__table__.c  # type: ignore[attr-defined]
+_worker = WorkerRow.__table__.c  # type: ignore[attr-defined]
 
 log_ = structlog.get_logger("switchboard.hands")
 
@@ -75,7 +78,7 @@ class Rooms:
 
     def _furnished(self, session_id: str, place: Place, spec: AgentSpec) -> Box:
         settings, user = self._settings, user_inside()
-        folders = {place.work: ROOT, place.work.parent / "hands": HOME}  # the journal is the runtime's
+        folders = {place.work: ROOT, place.hands: HOME}  # the journal is the runtime's
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         start(place.work, spec.work_dir)
@@ -109,7 +112,7 @@ class Rooms:
             found = await hands.rooms(self._engine, self._installation)
             if not found:
                 return
-            wanted = await self._database.read(lambda conn: states(conn, [one.session for one in found]))
+            wanted = await self._states([one.session for one in found])
             for one in found:
                 if self._due(one, wanted.get(one.session)):
                     await self._settle(one)
@@ -122,8 +125,7 @@ class Rooms:
         A turn of another worker's that begins in the milliseconds between this look and the engine's doing it may still
         lose its container, and a command that has begun there by then; its answer tells that it was stopped.
         """
-        state = await self._database.read(lambda conn: states(conn, [one.session]))
-        match self._due(one, state.get(one.session)):
+        match self._due(one, (await self._states([one.session])).get(one.session)):
             case "removed":
                 await self._engine.remove(one.id)
                 self._used.pop(one.session, None)
@@ -139,27 +141,37 @@ class Rooms:
             return None
         if state is None or state.archived or state.idle > self._settings.hands_keep_seconds:
             return "removed"
-        return "hibernate" if one.running and state.idle > self._settings.hands_idle_seconds else None
+        unused = state.elsewhere or state.idle > self._settings.hands_idle_seconds
+        return "hibernate" if one.running and unused else None
+
+    async def _states(self, session_ids: Sequence[str]) -> dict[str, State]:
+        here = await self._engine.identity()
+        return await self._database.read(lambda conn: states(conn, session_ids, here))
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of a session that is there: the seconds since its last turn ended, 0 while one runs or waits."""
+    """Of a session that is there: the seconds since its last turn ended, 0 while one runs or waits.
+
+    `elsewhere`: it runs, and a worker of another engine holds it.
+    """
 
     archived: bool
     idle: float
+    elsewhere: bool
 
 
-def states(conn: Connection, session_ids: Sequence[str]) -> dict[str, State]:
-    """Of those of these sessions that there are."""
+def states(conn: Connection, session_ids: Sequence[str], here: str) -> dict[str, State]:
+    """Of those of these sessions that there are. `here`: the id of the engine that is asked for."""
     mine = (_turn.session_id.in_(session_ids), _turn.state.in_(("queued", "running")))
     at_work = set(conn.execute(select(_turn.session_id).where(*mine)).scalars())
-    rows = conn.execute(select(_session.id, _session.status, _session.updated_at).where(_session.id.in_(session_ids)))
+    others = select(_turn.session_id).join(WorkerRow, _worker.name == _turn.owner)
+    away = others.where(_turn.session_id.in_(session_ids), _turn.state == "running", _worker.engine_id != here)
+    elsewhere = set(conn.execute(away).scalars()) if here else set()
+    rows = conn.execute(select(_session.id, _session.status, _session.updated_at).where(_session.id.in_(session_ids))).all()
     now = now_us()
-    return {
-        row.id: State(row.status == "archived", 0.0 if row.id in at_work else max(0.0, (now - row.updated_at) / 1e6))
-        for row in rows
-    }
+    idle = {row.id: 0.0 if row.id in at_work else max(0.0, (now - row.updated_at) / 1e6) for row in rows}
+    return {row.id: State(row.status == "archived", idle[row.id], row.id in elsewhere) for row in rows}
 
 
 def name_of(installation: str, session_id: str) -> str:

@@ -7,9 +7,9 @@
 
 The same id again gets the recorded result, or waits for the call that runs. A call whose intent is there, whose result is
 not and which does not run here was lost with its worker: nobody knows how far it came, so it is not run again. What is left
-of it is ended, and the answer is a failed result, marked `interrupted`; the runtime decides, under a new id. So that this is
-true of a worker that stood still, too, each command asks once more before it begins: for the session's fence, and in the
-very last moment whether nobody can have taken the turn since.
+of it is ended, by a worker of its engine as soon as there is one, and the answer is a failed result, marked `interrupted`;
+the runtime decides, under a new id. So that this is true of a worker that stood still, too, each command asks once more
+before it begins: for the session's fence, and in the very last moment whether nobody can have taken the turn since.
 
 A call goes on when whoever asked for it is gone, since it may ask again: `end` ends those of a turn that is over.
 """
@@ -45,7 +45,8 @@ from gateway.turns.leases import Claimed
 from gateway.turns.spec import AgentSpec
 
 AT_ONCE = 8  # calls of one turn; more wait
-SWEEP_SECONDS = 60.0
+LOOK_SECONDS = 5.0  # how often calls are looked for that are to be ended on this worker's engine
+LOOKS = 12  # from one sweep to the next
 RETRY_SECONDS = 0.1
 MAX_TOLD = 64 * 1024  # characters of an output in the log
 INTERRUPTED = "It is not known whether this call ran, or how far it came: the gateway was interrupted. Look, then decide."
@@ -59,6 +60,8 @@ Write = Callable[[Connection], None]
 
 class Brain(Teller, Protocol):
     """Whoever calls: a running turn, and the way its events go into the log."""
+
+    room: anyio.Semaphore  # for bodies of its requests
 
     async def say(self, line: Mapping[str, Any], write: Write | None = None) -> None:
         """Tell a line of specs/jsonl-protocol.md; its events are durable, in one transaction with `write`.
@@ -79,6 +82,7 @@ class _Call:
     tool: Tool
     input: Input
     digest: str
+    ended: bool = True  # nothing of it can still run
     done: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     result: Result | None = None
@@ -106,7 +110,7 @@ class Hands:
     def __init__(
         self, engine: Engine, database: Database, settings: Settings, gates: Gates, worker: str, holds: Callable[[], bool]
     ) -> None:
-        self._database, self._holds = database, holds
+        self._engine, self._database, self._settings, self._holds = engine, database, settings, holds
         self._ways = Ways(engine, gates, settings, worker)
         self._rooms = Rooms(engine, database, settings)
         self._turns: dict[str, _OfTurn] = {}
@@ -119,17 +123,33 @@ class Hands:
             task_status.started()
             while True:
                 await self.sweep()
-                await anyio.sleep(SWEEP_SECONDS)
+                for _ in range(LOOKS):
+                    await anyio.sleep(LOOK_SECONDS)
+                    await self.look()
 
     async def sweep(self) -> None:
         """Containers no session wants, and calls of turns that are over, with what a killed worker left of them."""
         await self._rooms.sweep()
+        if await self.look():
+            try:
+                await self._database.write(lambda conn: calls.forget_ended(conn, self._settings.hands_keep_seconds))
+            except SwitchboardError as exc:
+                log_.debug("calls_not_forgotten", error=str(exc))
+
+    async def look(self) -> bool:
+        """End what may still run on this worker's engine of calls that nobody waits for; False where it cannot be done."""
         try:
-            for call in await self._database.read(calls.left):
+            left = await self._database.read(calls.left)
+            here = await self._engine.identity() if left else None
+            mine = [call for call in left if call.engine in (None, here)]
+            for call in mine:
                 await self._rooms.end(call.session_id, mark_of(call.turn_id, call.call_id))
-            await self._database.write(calls.forget_ended)
+            if mine:
+                await self._database.write(lambda conn: calls.ended(conn, mine))
         except (SwitchboardError, LaunchError) as exc:
-            log_.debug("calls_not_swept", error=str(exc))
+            log_.debug("calls_not_ended", error=str(exc))
+            return False
+        return True
 
     async def call(self, brain: Brain, call_id: str, tool: str, given: Any) -> Result:
         """What a call answered, now or before. Raises CallReused, Fenced, Unavailable."""
@@ -199,8 +219,9 @@ class Hands:
         if found is not None:
             if found.digest != call.digest:
                 raise _reused(call.id)
-            return found.result or await self._lost(mine, call)
-        await mine.brain.say(_start(call), calls.intends(turn, call.id, call.tool.name, call.digest))
+            return found.result or await self._lost(mine, call, found.engine)
+        intent = calls.intends(turn, call.id, call.tool.name, call.digest, await self._here())
+        await mine.brain.say(_start(call), intent)
         call.unkept = Result(CANCELLED, is_error=True)
         try:
             with call.scope:
@@ -236,6 +257,7 @@ class Hands:
                 return await acts.act(self._runs(used, mine, call, env), call.input, mine.writing, call.spec.work_dir)
             finally:
                 used.calls -= 1
+                call.ended = not used.room.may_run(_mark(call))
         except (LaunchError, OSError) as exc:
             log_.error("sandbox_failed", session=call.turn.session_id, turn=call.turn.id, error=str(exc))
             with suppress(Conflict):
@@ -266,7 +288,7 @@ class Hands:
 
     async def _keep(self, mine: _OfTurn, call: _Call, line: Mapping[str, Any], result: Result) -> None:
         """Record a result and tell it; where the attempt that called is over, the next one will ask for it."""
-        done = calls.has_done(call.turn, call.id, result)
+        done = calls.has_done(call.turn, call.id, result, ended=call.ended)
         try:
             await mine.brain.say(line, done)
         except Conflict:
@@ -277,13 +299,22 @@ class Hands:
 
             await self._database.write(op, beside=True)
 
-    async def _lost(self, mine: _OfTurn, call: _Call) -> Result:
-        """The answer to a call that was lost with its worker."""
-        await (await self._used(call)).room.kill(_mark(call))
+    async def _lost(self, mine: _OfTurn, call: _Call, engine: str | None) -> Result:
+        """The answer to a call that was lost with its worker. What runs on another engine is ended by a worker there."""
+        room = (await self._used(call)).room
+        await room.kill(_mark(call))
+        call.ended = engine in (None, await self._here()) and not room.may_run(_mark(call))
         result = Result(INTERRUPTED, is_error=True, interrupted=True)
         said = f"The call {call.id!r} of the sandbox was interrupted and is not run again."
         await self._keep(mine, call, {"type": "notice", "kind": "sandbox", "text": said}, result)
         return result
+
+    async def _here(self) -> str | None:
+        """The id of this worker's engine; None where it does not answer, or has none."""
+        try:
+            return await self._engine.identity() or None
+        except LaunchError:
+            return None
 
     async def _used(self, call: _Call) -> Used:
         return await self._rooms.of(call.turn, call.place, call.spec)

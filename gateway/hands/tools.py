@@ -153,6 +153,10 @@ def input_of(name: str, given: Any) -> Input:
         raise InvalidParams(f"The input of {name} makes no sense: {'; '.join(said)}.", "Give it as its schema says.") from exc
     if isinstance(found, Bash) and len(found.command.encode("utf-8", "replace")) > MAX_COMMAND:
         raise InvalidParams(f"The command has more than {MAX_COMMAND} bytes.", "Write it into a file first, and run that.")
+    if isinstance(found, Edit) and sum(len(one.new) for one in found.edits) > MAX_FILE:
+        raise InvalidParams(f"The new texts have more than {MAX_FILE} characters.", "Make fewer edits at once.")
+    if isinstance(found, Write):
+        content_of(found)  # nothing waits that is refused later
     if isinstance(found, Bash) and "\0" in found.command:
         raise InvalidParams("The command has a NUL character, which none can have.", "Leave it out.")
     return found

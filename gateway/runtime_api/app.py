@@ -26,6 +26,7 @@ from gateway.auth.turn_tokens import TurnTokens
 from gateway.clock import new_id
 from gateway.errors import (
     Conflict,
+    Crowded,
     Fenced,
     InvalidEvent,
     InvalidParams,
@@ -46,7 +47,7 @@ from gateway.runtime_api.shapes import Batch, Query
 from gateway.wire import BadBody, checked_body
 
 RETRY_SECONDS = 1
-_TOLD = (UsageError, NotFound, Conflict, NotAllowed)
+_TOLD = (UsageError, NotFound, Conflict, NotAllowed, Crowded)
 _BEARER = "Send the header 'Authorization: Bearer $TURN_TOKEN'."
 _SCHEMA = "See specs/runtime-contract.md; nothing of the request was taken."
 

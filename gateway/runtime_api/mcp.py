@@ -11,7 +11,7 @@ leave out the text, so that the whole output would have to come twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -19,9 +19,10 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from gateway.clock import new_id
-from gateway.errors import CallReused
+from gateway.errors import CallReused, Crowded
 from gateway.hands.service import Brain
-from gateway.hands.tools import TOOLS, Result, Tool
+from gateway.hands.tools import TOOLS, Result, Tool, wrong
+from gateway.runtime_api.held import Calls
 from gateway.runtime_api.shapes import Id
 
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26")
@@ -58,44 +59,45 @@ class Acts(Protocol):
 
 
 class Mcp:
-    def __init__(self, hands: Acts) -> None:
-        self._hands = hands
+    def __init__(self, hands: Acts, calls: Calls) -> None:
+        self._hands, self._calls = hands, calls
         self._running: dict[tuple[str, str], str] = {}  # (turn, id of the request) -> id of the call
 
-    async def answer(self, brain: Brain, headers: Mapping[str, str], body: bytes) -> Response:
-        """One message. Raises Fenced and Unavailable."""
+    async def answer(self, brain: Brain, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]]) -> Response:
+        """One message, whose body `read` gets. Raises what that does, Fenced and Unavailable."""
         id: Any = None
         try:
             if "origin" in headers:
                 raise Refused(INVALID_REQUEST, "Web pages have no business here.", 403)
-            message = _message(body)
+            async with brain.room:  # few bodies at once; what was made of one is counted with its call
+                body = await read()
+                message, size = _message(body), len(body)
+                del body
             id = message.get("id")
             if "id" not in message or "method" not in message:
                 self._notified(brain, message)
                 return Response(status_code=202)
-            return JSONResponse({"jsonrpc": "2.0", "id": id, "result": await self._result(brain, headers, message)})
+            method, params = message["method"], message.get("params", {})
+            if not isinstance(params, dict):
+                raise Refused(INVALID_PARAMS, "params is no object")
+            modern = _is_modern(headers, method, params)
+            if method == "tools/call":
+                return await self._call(brain, id, params, modern, size)
+            return JSONResponse({"jsonrpc": "2.0", "id": id, "result": _result(method, params, modern)})
         except Refused as exc:
             return JSONResponse({"jsonrpc": "2.0", "id": id, "error": exc.error}, exc.status)
 
-    async def _result(self, brain: Brain, headers: Mapping[str, str], message: Json) -> Json:
-        method, params = message["method"], message.get("params", {})
-        if not isinstance(params, dict):
-            raise Refused(INVALID_PARAMS, "params is no object")
-        modern = _is_modern(headers, method, params)
-        match method:
-            case "initialize" if not modern:
-                return _initialized(params)
-            case "ping":
-                return _complete({}, modern)
-            case "server/discover" if modern:
-                about = {"supportedVersions": list(SUPPORTED), "capabilities": {"tools": {}}, "instructions": INSTRUCTIONS}
-                return _complete(about | _LASTING, modern)
-            case "tools/list":
-                listed = {"tools": [_described(tool) for tool in TOOLS.values()]}
-                return _complete(listed | (_LASTING if modern else {}), modern)
-            case "tools/call":
-                return _complete(await self._called(brain, message["id"], params), modern)
-        raise Refused(NO_METHOD, f"There is no method {str(method)[:80]!r}.", 404 if modern else 200)
+    async def _call(self, brain: Brain, id: Any, params: Json, modern: bool, size: int) -> Response:
+        try:
+            held = self._calls.take(brain.turn.id, size)
+        except Crowded as exc:
+            return JSONResponse({"jsonrpc": "2.0", "id": id, "result": _complete(_crowded(params, exc), modern)})
+        try:
+            result = _complete(await self._called(brain, id, params), modern)
+            return held.answered({"jsonrpc": "2.0", "id": id, "result": result})
+        except BaseException:
+            held.close()
+            raise
 
     async def _called(self, brain: Brain, request_id: Any, params: Json) -> Json:
         name, given, meta = params.get("name"), params.get("arguments", {}), _meta(params)
@@ -117,6 +119,27 @@ class Mcp:
             call_id = self._running.get((brain.turn.id, json.dumps(params.get("requestId"))))
             if call_id is not None:
                 self._hands.cancel(brain.turn.id, call_id)
+
+
+def _result(method: Any, params: Json, modern: bool) -> Json:
+    """Of all but calls."""
+    match method:
+        case "initialize" if not modern:
+            return _initialized(params)
+        case "ping":
+            return _complete({}, modern)
+        case "server/discover" if modern:
+            about = {"supportedVersions": list(SUPPORTED), "capabilities": {"tools": {}}, "instructions": INSTRUCTIONS}
+            return _complete(about | _LASTING, modern)
+        case "tools/list":
+            listed = {"tools": [_described(tool) for tool in TOOLS.values()]}
+            return _complete(listed | (_LASTING if modern else {}), modern)
+    raise Refused(NO_METHOD, f"There is no method {str(method)[:80]!r}.", 404 if modern else 200)
+
+
+def _crowded(params: Json, exc: Crowded) -> Json:
+    """In words for the model, which can wait."""
+    return _told(_call_id(_meta(params)), wrong(f"{exc.message} {exc.hint}"))
 
 
 def _call_id(meta: Json) -> str:

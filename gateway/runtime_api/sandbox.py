@@ -10,35 +10,46 @@ import json
 
 from pydantic import ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import InvalidParams, TooLarge
+from gateway.runtime_api.held import Calls
 from gateway.runtime_api.mcp import Acts, Mcp
 from gateway.runtime_api.shapes import Answer, Call
-from gateway.wire import BadBody, checked_body
+from gateway.wire import BadBody, shallow_body
 
 CALL, MCP = "/runtime/v1/sandbox/call", "/runtime/v1/mcp"
 
 
 def routes(hands: Acts, max_body: int) -> list[Route]:
     """`max_body`: bytes of a request, at most."""
-    mcp = Mcp(hands)
+    calls = Calls()
+    mcp = Mcp(hands, calls)
 
     async def call(request: Request) -> Response:
-        asked = _read(await _body(request, max_body))
-        result = await hands.call(request.state.turn, asked.call_id, asked.tool, asked.input)
-        return JSONResponse(Answer(call_id=asked.call_id, **result.to_json()).model_dump())
+        brain = request.state.turn
+        async with brain.room:  # few bodies at once; what was made of one is counted from here on
+            body = await _body(request, max_body)
+            asked, size = _read(body), len(body)
+            del body
+        held = calls.take(brain.turn.id, size)
+        try:
+            result = await hands.call(brain, asked.call_id, asked.tool, asked.input)
+            return held.answered(Answer(call_id=asked.call_id, **result.to_json()).model_dump())
+        except BaseException:
+            held.close()
+            raise
 
     async def speak(request: Request) -> Response:
-        return await mcp.answer(request.state.turn, request.headers, await _body(request, max_body))
+        return await mcp.answer(request.state.turn, request.headers, lambda: _body(request, max_body))
 
     return [Route(CALL, call, methods=["POST"]), Route(MCP, speak, methods=["POST"])]
 
 
 async def _body(request: Request, limit: int) -> bytes:
     try:
-        return await checked_body(request, limit)
+        return await shallow_body(request, limit)
     except BadBody as exc:
         hint = "Write large files in pieces, by bash." if exc.status == 413 else ""
         raise (TooLarge if exc.status == 413 else InvalidParams)(str(exc), hint) from exc

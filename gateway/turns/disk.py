@@ -27,7 +27,7 @@ async def outgrown(place: Place, megabytes: float) -> str:
 def _takes_more(place: Place, most: float) -> bool:
     """Counts no further than to `most`."""
     taken = 0
-    for size in (size for folder in (place.home, place.work) for size in _sizes(folder)):
+    for size in (size for folder in (place.home, place.work, place.hands) for size in _sizes(folder)):
         taken += size
         if taken > most:
             return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import anyio
@@ -17,6 +18,7 @@ import anyio.abc
 import structlog
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from adapters.launch.process import LaunchError
 from gateway.db.engine import Database
 from gateway.db.upsert import insert_new
 from gateway.errors import SwitchboardError
@@ -31,19 +33,33 @@ Where = Literal["here", "elsewhere", "unsure"]
 
 _T = WorkerRow.__table__  # type: ignore[attr-defined]
 _MATES = select(_T).where(_T.c.name != bindparam("mine"))
-_SAY = update(_T).where(_T.c.name == bindparam("mine")).values(engine=bindparam("answers"), beat=_T.c.beat + 1)
+_SAID: dict[str, Any] = {"engine": bindparam("answers"), "engine_id": bindparam("id"), "beat": _T.c.beat + 1}
+_SAY = update(_T).where(_T.c.name == bindparam("mine")).values(_SAID)
 _FORGET = delete(_T).where(_T.c.name.in_(bindparam("gone", expanding=True)))
 
 log_ = structlog.get_logger("switchboard.engines")
 
 
+async def _unknown() -> str:
+    return ""
+
+
 class Engines:
-    """As one worker sees them. `ask` tells why its own engine does not answer, "" if it does; `back`: it does again."""
+    """As one worker sees them. `ask` tells why its own engine does not answer, "" if it does; `back`: it does again.
+
+    `identity` tells by which its own engine is known, or raises LaunchError.
+    """
 
     def __init__(
-        self, database: Database, name: str, ask: Callable[[], Awaitable[str]], back: Callable[[], Awaitable[None]]
+        self,
+        database: Database,
+        name: str,
+        ask: Callable[[], Awaitable[str]],
+        back: Callable[[], Awaitable[None]],
+        identity: Callable[[], Awaitable[str]] = _unknown,
     ) -> None:
-        self._database, self._name, self._ask, self._back = database, name, ask, back
+        self._database, self._name, self._ask, self._back, self._identity = database, name, ask, back, identity
+        self._id = ""
         self.answers, self.others = True, False
         self._is_back = False
         self.why = ""  # its own does not answer
@@ -95,12 +111,15 @@ class Engines:
         await self._look_at_mates()
         if not self._mates:
             if not self._entered:
-                await self._database.write(lambda conn: _say(conn, self._name, answers=False), beside=True)
+                await self._database.write(lambda conn: _say(conn, self._name, False, self._id), beside=True)
                 self._entered = True
             return
         await self._ask_own()
+        if self.answers and not self._id:
+            with anyio.move_on_after(LOOK_SECONDS), suppress(LaunchError):
+                self._id = await self._identity()
         if not self._left:
-            await self._database.write(lambda conn: _say(conn, self._name, self.answers), beside=True)
+            await self._database.write(lambda conn: _say(conn, self._name, self.answers, self._id), beside=True)
         if self.answers and self._is_back:
             self._is_back = False
             await self._back()
@@ -145,7 +164,7 @@ def _mates(conn: Connection, name: str) -> Sequence[Any]:
     return conn.execute(_MATES, {"mine": name}).all()
 
 
-def _say(conn: Connection, name: str, answers: bool) -> None:
-    """That a worker lives, and whether its engine answers."""
-    if not conn.execute(_SAY, {"mine": name, "answers": answers}).rowcount:
-        insert_new(conn, _T, {"name": name, "engine": answers, "beat": 0})
+def _say(conn: Connection, name: str, answers: bool, id: str) -> None:
+    """That a worker lives, whether its engine answers, and which that is."""
+    if not conn.execute(_SAY, {"mine": name, "answers": answers, "id": id or None}).rowcount:
+        insert_new(conn, _T, {"name": name, "engine": answers, "engine_id": id or None, "beat": 0})

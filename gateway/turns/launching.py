@@ -31,6 +31,11 @@ class Place:
         return cls(place / "home", place / "work")
 
     @property
+    def hands(self) -> Path:
+        """HOME of what acts for a runtime that is an image."""
+        return self.work.parent / "hands"
+
+    @property
     def shown(self) -> dict[str, str]:
         """What callers read in place of each path."""
         return {str(self.work): "/workspace", str(self.home): "~", str(self.work.parent): "/session"}

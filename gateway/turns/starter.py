@@ -59,7 +59,8 @@ class Starter:
         self._containers = Engine(os.environ)
         self._database, self._settings, self._worker = database, settings, worker
         self._installation = str(settings.sessions_dir.resolve())  # its containers mount what is below
-        self.engines = Engines(database, worker, self._containers.silent, self.sweep)
+        engine = self._containers
+        self.engines = Engines(database, worker, engine.silent, self.sweep, engine.identity)
 
     @property
     def engine(self) -> Engine:

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--quick] [sqlite] [postgresql]`: what a gateway does here, as a table and as JSON.
+"""`python -m tests.bench [--quick] [--part PART] [sqlite] [postgresql]`: what a gateway does here, as a table and as JSON.
 
 It asserts no times. With `--quick` everything is done a few times only: whether it can be measured, not what it measures.
 
@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.bench import engine, measures
 from tests.bench.fanout import fanout
-from tests.bench.stage import make_agents, stage
+from tests.bench.stage import Stage, make_agents, stage
 from tests.crash.takeovers import LEASE
 from tests.postgres import postgres_server
 from tests.support import Json
@@ -39,37 +39,54 @@ class Size:
     more: int = 200  # sessions, for the memory
     idle: int = 10_000
     acks: int = 500
-    takeovers: int = 10
+    takeovers: int = 20  # kills and stops by turns
     pieces: int = 100
     readers: int = 1000
+    ways: tuple[str, ...] = ("a2a", "sessions")  # by which the readers of the fan-out read
+    seconds: float = 5  # of the fan-out
+    hears: tuple[str, ...] = ("hints", "polls")  # by which another gateway learns of events
+    turns: int = 10  # of a long session
+    repeat: int = 5  # of the throughput
+    sample: int = 2000  # of the appended
 
 
-QUICK = Size(((1, 5), (8, 16)), (1_000,), (2_000, 10_000), 500, 5, 20, 50, 20, 1, 20, 50)
+QUICK = Size(((1, 5), (8, 16)), (1_000,), (2_000, 10_000), 500, 5, 20, 50, 20, 2, 20, 50)
+PARTS = ("gateway", "append", "late", "takeovers", "fanout")
 
 
-async def run(folder: Path, database: Callable[[], str], size: Size) -> Json:
+async def run(folder: Path, database: Callable[[], str], size: Size, parts: Collection[str] = PARTS) -> Json:
     """`database` makes a new one and tells its URL."""
     found: Json = {"cpus": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
-    with stage(folder, database()) as on:
+    if "gateway" in parts:
+        found |= await of_a_gateway(folder, database(), size)
+    if "append" in parts:
+        found["append"] = await measures.append_cost(database(), size.appended, sample=size.sample)
+    if "late" in parts:
+        found["late_ms"] = {by: await engine.lateness(folder, database(), by == "hints", size.pieces) for by in size.hears}
+    if "takeovers" in parts:
+        found["taken_over_s"] = await asyncio.to_thread(engine.takeovers, folder, database(), size.takeovers)
+    if "fanout" in parts:
+        found["fanout"] = [
+            await asyncio.to_thread(fanout, folder, database(), way, size.readers, seconds=size.seconds) for way in size.ways
+        ]
+    return found | {"load_after": round(os.getloadavg()[0], 2)}
+
+
+async def of_a_gateway(folder: Path, database: str, size: Size) -> Json:
+    found: Json = {}
+    with stage(folder, database) as on:
         await make_agents(on)
-        found["throughput"] = await measures.throughput(on, size.deltas)
+        found["throughput"] = await measures.throughput(on, size.deltas, size.repeat)
         found["latency"] = await measures.latency(on, size.calls)
         found["sessions"] = [await asyncio.to_thread(measures.sessions, on, at_once, count) for at_once, count in size.sessions]
         found["acknowledged_ms"] = await engine.acknowledgements(on, size.acks)
         found["memory_mb"] = await memory(on, size.more)
         found["idle"] = await engine.idle(on, size.idle, size.more)
-        found["long_sessions"] = [await measures.long_session(on, length) for length in size.lengths]
-    found["append"] = await measures.append_cost(database(), size.appended)
-    found["late_ms"] = {
-        name: await engine.lateness(folder, database(), hints, size.pieces)
-        for name, hints in (("hints", True), ("polls", False))
-    }
-    found["taken_over_s"] = await asyncio.to_thread(engine.takeovers, folder, database(), size.takeovers)
-    found["fanout"] = [await asyncio.to_thread(fanout, folder, database(), over, size.readers) for over in ("a2a", "sessions")]
-    return found | {"load_after": round(os.getloadavg()[0], 2)}
+        found["long_sessions"] = [await measures.long_session(on, length, size.turns) for length in size.lengths]
+    return found
 
 
-async def memory(on: measures.Stage, count: int) -> Json:
+async def memory(on: Stage, count: int) -> Json:
     """Resident memory before and after some sessions more."""
     before = on.server.memory_info().rss
     await asyncio.to_thread(measures.sessions, on, 8, count)
@@ -78,6 +95,27 @@ async def memory(on: measures.Stage, count: int) -> Json:
 
 
 def show(found: Json) -> None:
+    """As lines, of what was measured."""
+    if "throughput" in found:
+        show_gateway(found)
+    costs = list(found.get("append", {}).values())
+    for length, cost in found.get("append", {}).items():
+        ratios = (
+            f"ratio {cost['cpu_us'] / costs[0]['cpu_us']:.2f}; in all {cost['us']}, ratio {cost['us'] / costs[0]['us']:.2f}"
+        )
+        line(f"append at {length} events, us CPU", cost["cpu_us"], ratios)
+    for name, late in found.get("late_ms", {}).items():
+        line(f"events at another gateway, by {name}, ms late", late["p50"], f"p99 {late['p99']}, max {late['max']}")
+    for name, took in found.get("taken_over_s", {}).items():
+        line(
+            f"taken over after a {name}, s", took["p50"], f"max {took['max']}" + (f", lease {LEASE}" if name == "stop" else "")
+        )
+    for wide in found.get("fanout", []):
+        more = f"{wide['cpu_us_per_delivery']} us CPU each, {wide['events_per_s']} events/s, over {wide['over']}"
+        line(f"deliveries/s, {wide['readers']} readers of one session", wide["deliveries_per_s"], more)
+
+
+def show_gateway(found: Json) -> None:
     text, first, many = found["throughput"], found["latency"], found["sessions"]
     line("durable deltas/s, one session", text["deltas_per_s"], f"{text['cpu_us_per_delta']} us CPU each")
     for name in ("request_to_first_line_ms", "first_line_to_first_delta_ms", "request_to_first_delta_ms"):
@@ -94,23 +132,8 @@ def show(found: Json) -> None:
         of_long = f"of a task that long {row['get_task_that_long_ms']}, again {row['and_again_ms']}"
         more = f"{row['turn_cpu_ms']} ms CPU; GetTask {row['get_task_ms_p50']}, {of_long}"
         line(f"turn in a session of {row['events']} events, ms", row["turn_ms_p50"], more)
-    costs = list(found["append"].values())
-    for length, cost in found["append"].items():
-        ratios = (
-            f"ratio {cost['cpu_us'] / costs[0]['cpu_us']:.2f}; in all {cost['us']}, ratio {cost['us'] / costs[0]['us']:.2f}"
-        )
-        line(f"append at {length} events, us CPU", cost["cpu_us"], ratios)
-    for name, late in found["late_ms"].items():
-        line(f"events at another gateway, by {name}, ms late", late["p50"], f"p99 {late['p99']}, max {late['max']}")
-    for name, took in found["taken_over_s"].items():
-        line(
-            f"taken over after a {name}, s", took["p50"], f"max {took['max']}" + (f", lease {LEASE}" if name == "stop" else "")
-        )
-    for wide in found["fanout"]:
-        more = f"{wide['cpu_us_per_delivery']} us CPU each, {wide['events_per_s']} events/s, over {wide['over']}"
-        line(f"deliveries/s, {wide['readers']} readers of one session", wide["deliveries_per_s"], more)
     ends = [row["turn_cpu_ms"] for row in found["long_sessions"]]
-    line("turn CPU, longest session to shortest", f"{ends[-1] / ends[0]:.2f}", "")
+    line("turn CPU, longest session to shortest", f"{ends[-1] / ends[0]:.2f}" if ends[0] else "-", "")
 
 
 def line(name: str, value: object, more: str) -> None:
@@ -121,10 +144,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("databases", nargs="*", metavar="DATABASE", help="sqlite, postgresql; default: both")
     parser.add_argument("--quick", action="store_true", help="do everything a few times only")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be given several times")
     asked = parser.parse_args()
     for kind in asked.databases or ["sqlite", "postgresql"]:
         with tempfile.TemporaryDirectory(prefix="switchboard-bench-") as folder, databases(kind, Path(folder)) as database:
-            found = asyncio.run(run(Path(folder), database, QUICK if asked.quick else Size()))
+            found = asyncio.run(run(Path(folder), database, QUICK if asked.quick else Size(), asked.part or PARTS))
         print(f"\n== {kind}")
         show(found)
         print(json.dumps(found), flush=True)

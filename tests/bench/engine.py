@@ -74,9 +74,9 @@ async def idle(stage: Stage, count: int, warm: int) -> Json:
 
 
 def takeovers(folder: Path, database: str, rounds: int) -> Json:
-    """Seconds from the kill, or the stop, of a worker to the beginning of the next attempt at the other."""
+    """Seconds from the kill, or the stop (by turns), of a worker to the beginning of the next attempt at the other."""
     env = {} if database.startswith("sqlite") else {"SWITCHBOARD_DATABASE_URL": database}
-    found = Found("takeovers", 2 * rounds)
+    found = Found("takeovers", rounds)
     home = folder / "takeovers"
     home.mkdir()
     with nursery() as born:

@@ -29,7 +29,7 @@ from tests.crash.keeping import kill_keepers
 from tests.crash.kills import births, kill
 from tests.crash.nursery import Nursery, nursery
 from tests.crash.outages import outages
-from tests.crash.takeovers import take_over
+from tests.crash.takeovers import check_times, take_over
 from tests.postgres import PostgresServer, postgres_server
 
 DATABASES = ("sqlite", "postgresql")
@@ -45,6 +45,7 @@ ROUNDS = {
     "retention": 30,
     "outages": 20,
 }
+TIMED = "takeovers"  # held to bounds of time, so it plays with nothing beside it
 SIMULATION = "simulation"
 SCHEDULES = {"sqlite": 10_000, "postgresql": 2_000}
 
@@ -71,6 +72,11 @@ class Stage:
                 run = partial(kill, folder, found, rng, 1 if part == "alone" else 3, self.env(), self.born)
             case "births":
                 run = partial(births, folder, found, rng, self.empty, self.born)
+            case "takeovers":
+                anyio.run(partial(take_over, folder, found, rng, self.env(), self.born))
+                with found.looking_at("how soon turns go on"):
+                    check_times(found)
+                return
             case "outages":
                 with postgres_server() as server:
                     anyio.run(partial(outages, folder, found, rng, server, self.born))
@@ -81,7 +87,6 @@ class Stage:
 
 
 _PLAIN: Mapping[str, Callable[..., object]] = {
-    "takeovers": take_over,
     "cuts": cut_streams,
     "webhooks": kill_by_turns,
     "retention": kill_keepers,
@@ -99,21 +104,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     slices = [
         f"{part} {database} {number}" for part in parts for number in range(SLICES.get(part, 1)) for database in databases
     ]
-    waiting = [one for one in slices if one != "outages sqlite 0"]
-    running: list[subprocess.Popen[bytes]] = []
-    failed = 0
-    while waiting or running:
-        while waiting and len(running) < asked.at_once:
-            running.append(_start(asked, waiting.pop(0)))
-        over = [process for process in running if process.poll() is not None]
-        failed += sum(process.returncode != 0 for process in over)
-        running = [process for process in running if process not in over]
-        time.sleep(0.1)
+    slices = [one for one in slices if one != "outages sqlite 0"]
+    failed = _all(asked, [one for one in slices if one.startswith(TIMED)], 1)
+    failed += _all(asked, [one for one in slices if not one.startswith(TIMED)], asked.at_once)
     for database in databases if SIMULATION in asked.parts else ():
         schedules = max(1, SCHEDULES[database] * asked.rounds // FULL)
         failed += simulation.main(schedules, asked.seed, asked.at_once, database) > 0
     print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s: {f'{failed} with violations' if failed else 'no violation'}")
     return int(failed > 0)
+
+
+def _all(asked: argparse.Namespace, waiting: list[str], at_once: int) -> int:
+    """Play these slices, so many at the same time; how many failed."""
+    running: list[subprocess.Popen[bytes]] = []
+    failed = 0
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            running.append(_start(asked, waiting.pop(0)))
+        over = [process for process in running if process.poll() is not None]
+        failed += sum(process.returncode != 0 for process in over)
+        running = [process for process in running if process not in over]
+        time.sleep(0.1)
+    return failed
 
 
 def _start(asked: argparse.Namespace, slice: str) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.hands.tools import Result
 from tests.engines import IMAGE, OwnEngine, own_engine
-from tests.gateway.hands.stage import SECONDS, Stage, staged
+from tests.gateway.hands.stage import SECONDS, Stage, staged, worker
 from tests.gateway.hands.test_hands_calls import until
 
 COMMAND = "echo ran >> runs; echo so far; touch up; sleep 300; echo late >> runs"
@@ -62,7 +62,7 @@ async def test_a_command_whose_engine_is_killed_is_not_run_twice(stage: Stage, e
 async def test_what_could_not_be_ended_is_ended_when_the_engine_is_back(
     stage: Stage, engine: OwnEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the worker does not see the container's processes, as on another machine."""
+    """[HAND-12] Where the worker does not see the container's processes, as on another machine; by any worker of the engine."""
     monkeypatch.setattr("adapters.launch.hands.end_strays", lambda *_: 0)
     brain = await stage.begin()
     with anyio.fail_after(SECONDS):
@@ -72,7 +72,8 @@ async def test_what_could_not_be_ended_is_ended_when_the_engine_is_back(
             (found,) = await stage.containers()
             await anyio.to_thread.run_sync(engine.kill)
         await anyio.to_thread.run_sync(engine.start)
-        await stage.hands.sweep()
+        async with worker(stage) as other:
+            assert await other.look()
     assert "late" not in (brain.place.work / "runs").read_text()
     seen = await stage.call(brain, "bash", command="cat /proc/*/cmdline | tr '\\0' ' '")
     assert "sleep 300" not in seen.output

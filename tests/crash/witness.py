@@ -130,8 +130,9 @@ def check_turns(mine: list[Json], prompts: list[str], replay: list[Frame]) -> No
 
 
 def check_turn(events: list[Json], prompt: str) -> None:
-    """The text of each attempt, the tools, the one end."""
+    """The text of each attempt, which is that of one rehearsal alone, from its first word on; the tools, the one end."""
     spoken = attempts(events)
+    check_fences(events)
     for text in spoken:
         assert full_text(prompt).startswith(text) or text in SAID_BACK, f"{text[:80]!r} ... {text[-80:]!r} is not of {prompt!r}"
     started = [event["body"]["call_id"] for event in events if event["type"] == "tool_start"]
@@ -140,6 +141,18 @@ def check_turn(events: list[Json], prompt: str) -> None:
     done = next(event for event in events if event["type"] == "done")
     if done["body"]["yield_reason"] in ("completed", "needs_input"):
         assert spoken[-1] == full_text(prompt) or spoken[-1] in SAID_BACK
+
+
+def check_fences(events: list[Json]) -> None:
+    """Nothing of an attempt stands behind the beginning of the next: a tool that was open is closed before it."""
+    open: set[str] = set()
+    for event in events:
+        if event["type"] == "tool_start":
+            open.add(event["body"]["call_id"])
+        elif event["type"] == "tool_result":
+            open.remove(event["body"]["call_id"])
+        elif event["type"] in ("turn_started", "done"):
+            assert not open
 
 
 def attempts(events: list[Json]) -> list[str]:

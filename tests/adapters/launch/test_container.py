@@ -16,6 +16,7 @@ from docker.client import DockerClient
 
 from adapters.launch.container import INSTALLATION, TURN, WORKER, Box, Container, Engine
 from adapters.launch.process import Exited, LaunchError
+from tests.images import built
 
 SECONDS = 60
 
@@ -278,3 +279,17 @@ async def tunnel(stream: anyio.abc.SocketStream) -> None:
         async with stream, await anyio.connect_unix("/var/run/docker.sock") as engine, anyio.create_task_group() as group:
             group.start_soon(copy, stream, engine)
             group.start_soon(copy, engine, stream)
+
+
+async def test_what_an_image_declares_as_a_volume_is_memory(engine: Engine, box: Box) -> None:
+    """[GND-2] But for what is mounted there anyway."""
+    tag = f"switchboard-test-{uuid.uuid4().hex}"
+    lines = [f"FROM {box.image}", f'VOLUME ["/data", "/more/deep/", "/tmp", "{box.cwd}"]']
+    await engine.call(lambda client: built(client, tag, {"Dockerfile": "\n".join(lines).encode()}))
+    try:
+        look = "echo x > /data/x && echo x > /more/deep/x && echo x > kept; for at; do stat -f -c %T $at; done; ls /more/deep"
+        printed, exited = await run(engine, replace(box, image=tag), look, "/data", "/more/deep", "/tmp")
+    finally:
+        await engine.call(lambda client: client.images.remove(tag, force=True))
+    assert (printed.split(), exited.code) == (["tmpfs", "tmpfs", "tmpfs", "x"], 0)
+    assert (Path(box.cwd) / "kept").exists()

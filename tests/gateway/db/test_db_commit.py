@@ -73,7 +73,7 @@ def adding(name: str) -> Callable[[Connection], str]:
 
 def refusing(conn: Connection) -> None:
     conn.execute(insert(RUNTIME).values(name="never", checked_at=0))
-    raise Conflict("refused after its insert")
+    raise Conflict("refused after its insert", "nothing to do")
 
 
 def names(conn: Connection) -> list[str]:

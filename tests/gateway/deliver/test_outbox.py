@@ -73,7 +73,7 @@ async def test_what_is_owed_stands_in_the_transaction_of_its_event(log: Log, tmp
 
     def fails(conn: Connection, batch: Batch) -> None:
         assert conn.execute(select(_outbox)).all()
-        raise Conflict("no")
+        raise Conflict("no", "never")
 
     log.within.append(fails)
     with pytest.raises(Conflict):

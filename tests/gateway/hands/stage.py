@@ -52,6 +52,7 @@ class Brain:
     place: Place
     spec: AgentSpec = SPEC
     over: bool = False
+    room: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(4))
     dialogue: JsonLinesDialogue = field(default_factory=lambda: JsonLinesDialogue(lambda: new_id("call")))
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from adapters.launch.container import Engine
 from adapters.launch.hands import HANDS
 from gateway.hands.tools import Result
 from gateway.log.models import Session
+from gateway.turns import disk
 from tests import needs
 from tests.gateway.hands.stage import SPEC, Brain, Stage, staged, worker
 from tests.gateway.hands.test_hands_calls import until
+from tests.images import built
 
 
 @pytest.fixture
@@ -173,6 +176,26 @@ async def test_an_agent_has_its_volumes_and_its_limits_there(stage: Stage) -> No
         script = "echo x >> /mnt/cache/f; wc -l < /mnt/cache/f; head -c 2000000 /dev/zero > big; stat -c %s big"
         assert (await stage.call(brain, "bash", command=script)).output.splitlines()[0] == str(number)
         assert (brain.place.work / "big").stat().st_size == 2**20
+
+
+async def test_what_a_command_keeps_at_home_counts_as_its_sessions_disk(stage: Stage) -> None:
+    """[GND-2] But no volume of the image's is there to keep anything in."""
+    tag, base = f"switchboard-test-{uuid.uuid4().hex}", stage.settings.agent_image
+    await stage.engine.call(lambda client: built(client, tag, {"Dockerfile": f"FROM {base}\nVOLUME /data".encode()}))
+    stage.settings.hands_image = tag
+    brain = await stage.begin()
+    try:
+        script = "for n in 1 2 3; do head -c 1000000 /dev/zero > ~/$n; done; touch /data/x && stat -f -c %T /data"
+        assert (await stage.call(brain, "bash", command=script)).output == "tmpfs\n"
+    finally:
+        await stage.end(brain, status="archived")
+        await stage.hands.sweep()
+        await stage.engine.call(lambda client: client.images.remove(tag, force=True))
+    with anyio.fail_after(10):
+        assert "more than 2 MB" in await disk.outgrown(brain.place, 2)
+    with anyio.move_on_after(0.1) as still:
+        await disk.outgrown(brain.place, 4)
+    assert still.cancelled_caught
 
 
 async def test_containers_of_another_installation_are_left_alone(stage: Stage, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ async def test_nothing_is_seen_before_it_is_committed(tmp_path: Path) -> None:
 
     def broken(conn: Connection) -> list[Batch]:
         append(conn, "s", [entry()])
-        raise Conflict("after the append")
+        raise Conflict("after the append", "nothing to do")
 
     async with opened(tmp_path) as log:
         reader = Reader(log, "s")

@@ -41,7 +41,7 @@ async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
         return ["tsk_1"]
 
     async def ping(webhook_id: str) -> dict[str, Any]:
-        raise NotFound(f"There is no webhook {webhook_id!r}.")
+        raise NotFound(f"There is no webhook {webhook_id!r}.", "Look again.")
 
     async def examine(image: Image) -> dict[str, Any]:
         check = {"name": "read", "ok": "bad" not in image.image, "result": "seen", "fix": "", "required": True}

@@ -7,16 +7,18 @@ from types import SimpleNamespace
 
 import anyio
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 import gateway.turns.engines
 from adapters import events as ev
+from adapters.launch.process import LaunchError
 from gateway.db.engine import Database
 from gateway.errors import Fenced
 from gateway.log.store import append, entries
 from gateway.turns import leases, orders, queue
 from gateway.turns.engines import STILL_SECONDS, Engines
 from gateway.turns.leases import Claimed
+from gateway.turns.models import WorkerRow
 from gateway.turns.spec import Inbound
 from tests.gateway.log.log_tools import opened
 from tests.gateway.turns.calls import AT_ONCE, make_agent
@@ -72,6 +74,32 @@ async def test_who_has_no_engine_leaves_turns_to_who_has_one(tmp_path: Path, clo
         one.why = two.why = ""
         assert (await one.look(), await two.look()) == (True, True)
         assert (one.back, two.back) == (1, 1)
+
+
+async def test_a_worker_says_which_engine_its_own_is(tmp_path: Path, clock: Clock) -> None:
+    """[HAND-12] Once it answers, and there are others who want to know."""
+
+    async def identity() -> str:
+        if not told:
+            raise LaunchError(1, "It is away.")
+        return told[0]
+
+    async def said() -> list[tuple[str, str | None]]:
+        rows = select(WorkerRow.name, WorkerRow.engine_id).order_by(WorkerRow.name)  # type: ignore[call-overload]
+        return [tuple(row) for row in await mine.database.read(lambda conn: conn.execute(rows).all())]
+
+    told: list[str] = []
+    async with opened(tmp_path) as mine, opened(tmp_path) as yours:
+        one, two = Worker(mine.database, "wrk_1"), Worker(yours.database, "wrk_2")
+        one.engines._identity = identity
+        for database, name, worker in ((mine.database, "wrk_1", one), (yours.database, "wrk_2", two)):
+            await database.appear(name)
+            await worker.look()
+        await one.look()
+        assert await said() == [("wrk_1", None), ("wrk_2", None)]
+        told.append("ABCD:EFGH")
+        await one.look()
+        assert await said() == [("wrk_1", "ABCD:EFGH"), ("wrk_2", None)]
 
 
 @pytest.mark.usefixtures("database_url")
