@@ -1,14 +1,20 @@
-"""What HTTP endpoints share: a body's size and nesting, checked before it is parsed; JSON on one line."""
+"""What HTTP endpoints share: a body's size and nesting, checked before it is parsed; strict JSON; JSON on one line."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
 MAX_DEPTH = 100  # levels of JSON; a real request has about ten
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
+
+class NoJson(ValueError):
+    """The text says why."""
 
 
 class BadBody(Exception):
@@ -72,6 +78,30 @@ def nesting(value: Any) -> int:
         levels += 1
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
     return levels
+
+
+def strict_json(text: bytes | str) -> Any:
+    """JSON as its standard has it: UTF-8, no NaN, no half of a surrogate pair. Raises NoJson."""
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text  # of bytes `json` takes half characters
+        found = json.loads(text, parse_constant=_refuse)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+    except json.JSONDecodeError as exc:
+        raise NoJson(str(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise NoJson("it is not UTF-8") from exc
+    except UnicodeEncodeError as exc:
+        raise NoJson("it holds half of a surrogate pair") from exc
+    except RecursionError as exc:
+        raise NoJson("it is nested too deeply") from exc
+    except ValueError as exc:  # NaN, or more digits than Python reads
+        raise NoJson("it holds a number that JSON does not have, or one too long") from exc
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def one_line(text: str) -> bytes:

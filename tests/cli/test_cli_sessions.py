@@ -141,6 +141,7 @@ WRONG: list[tuple[tuple[str, ...], int]] = [
     (("create", "hello", "x", "--context", "missing.md"), 2),
     (("create", "hello", "x", "--metadata", "novalue"), 2),
     (("create", "hello", "x", "--limit", "tool_calls=many"), 2),
+    (("create", "hello", "x", "--limit", "tool_calls=nan"), 2),
     (("create", "nobody", "x"), 1),
     (("create", "hello", "x", "--limit", "bogus=1"), 2),
     (("send", "ses_none", "x"), 1),
@@ -256,6 +257,10 @@ def test_a_message_is_sent_until_a_gateway_that_restarts_answers_and_under_one_k
         assert api.send("ses_1", "Go on", "auto") == {"seq": 7}
     assert away.asked == [{"input": "Go on", "mode": "auto", "idempotency_key": away.asked[0]["idempotency_key"]}] * 4
     assert len(away.said) == 1  # not a word for each try
+    away = Away(None, (201, {"id": "ses_1"}))
+    with away as api:
+        assert api.create({"agent": "hello", "input": "Begin"}) == {"id": "ses_1"}
+    assert away.asked == [{"agent": "hello", "input": "Begin", "idempotency_key": away.asked[0]["idempotency_key"]}] * 2
 
 
 def test_of_a_message_nobody_answers_it_is_said_how_to_send_it_once(home: Path) -> None:
