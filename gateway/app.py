@@ -57,6 +57,7 @@ from gateway.auth.callers import Callers, Pepper, Rates
 from gateway.auth.client_tokens import ClientTokens
 from gateway.auth.owners import OwnerKey
 from gateway.clock import new_id
+from gateway.conformance import folders
 from gateway.conformance.examine import Examiner
 from gateway.core import Core
 from gateway.deliver import outbox
@@ -153,6 +154,7 @@ def create_app(settings: Settings, runtimes: Mapping[str, Profile] | None = None
                 await group.start(engine.run)
                 await group.start(courier.run)
                 group.start_soon(sweep_forever, database, store)
+                group.start_soon(folders.sweep_forever, settings)
                 group.start_soon(keeper.run)
                 group.start_soon(watch, log)
                 async with grpc:

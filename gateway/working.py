@@ -8,6 +8,7 @@ import anyio
 import anyio.abc
 import structlog
 
+from gateway.conformance import folders
 from gateway.core import Core
 from gateway.settings import Settings
 
@@ -19,6 +20,7 @@ async def work(settings: Settings) -> None:
     core = Core.of(settings.model_copy(update={"worker": True}))
     async with core.opened(), anyio.create_task_group() as group:
         await group.start(_until_asked, core, group.cancel_scope)
+        group.start_soon(folders.sweep_forever, core.settings)
         log_.info("working", worker=core.engine.worker.name, database=core.database.name, concurrency=settings.concurrency)
         await core.engine.run()
         group.cancel_scope.cancel()

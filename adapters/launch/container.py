@@ -91,6 +91,7 @@ class Found(NamedTuple):
     id: str
     worker: str
     turn: str
+    installation: str
 
 
 class Engine:
@@ -141,9 +142,15 @@ class Engine:
 
     async def labelled(self, installation: str) -> list[Found]:
         """Every container of an installation, running or not."""
-        wanted = {"label": f"{INSTALLATION}={installation}"}
-        found = await self.call(lambda client: client.api.containers(all=True, filters=wanted))
-        return [Found(one["Id"], one["Labels"].get(WORKER, ""), one["Labels"].get(TURN, "")) for one in found]
+        return await self._found(f"{INSTALLATION}={installation}")
+
+    async def beneath(self, folder: str) -> list[Found]:
+        """Every container of the installations in a folder."""
+        return [one for one in await self._found(INSTALLATION) if one.installation.startswith(f"{folder}{os.sep}")]
+
+    async def _found(self, label: str) -> list[Found]:
+        found = await self.call(lambda client: client.api.containers(all=True, filters={"label": label}))
+        return [Found(one["Id"], *(one["Labels"].get(name, "") for name in (WORKER, TURN, INSTALLATION))) for one in found]
 
     async def remove(self, id: str) -> None:
         """Whatever it is doing. Raises LaunchError."""

@@ -45,7 +45,7 @@ WAIT = 60  # seconds, at most, of one request
 def create(out: Output, api: SessionApi, agent: str | None, prompt: str | None, source: str | None, **options: Any) -> None:
     """Begin a session with its first message."""
     body = _body(agent, prompt, source, **options)
-    result = api.post(body=body)
+    result = api.create(body)
     if out.json:
         return out.data(result)
     attach = f"switchboard sessions attach {result['id']}"

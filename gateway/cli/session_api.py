@@ -54,22 +54,29 @@ class SessionApi:
         return self._ask("POST", place, body, {})
 
     def send(self, id: str, input: Any, mode: str, key: str | None = None) -> Any:
-        """A message; tried again under one key, since nobody knows whether it arrived, for as long as a restart takes."""
-        key = key or str(uuid4())
-        body = {"input": input, "mode": mode, "idempotency_key": key}
+        """A message."""
+        body = {"input": input, "mode": mode, "idempotency_key": key or str(uuid4())}
+        return self._once(f'switchboard sessions send {id} "…"', body, id, "messages")
+
+    def create(self, body: Mapping[str, Any]) -> Any:
+        """A session, with its first message."""
+        return self._once("switchboard sessions create …", {"idempotency_key": str(uuid4()), **body})
+
+    def _once(self, command: str, body: Mapping[str, Any], *place: str) -> Any:
+        """Tried again under one key, since nobody knows whether it arrived, for as long as a restart takes."""
         tries = 0
         while True:
             try:
-                return self.post(id, "messages", body=body)
+                return self.post(*place, body=body)
             except SwitchboardError as exc:
                 if exc.code not in _NOT_NOW:
                     raise
                 if tries == len(self._pauses):
                     said = f"{exc.message} Whether the message arrived is not known."
-                    again = f'switchboard sessions send {id} "…" --idempotency-key {key}'
+                    again = f"{command} --idempotency-key {body['idempotency_key']}"
                     raise Unavailable(said, f"This sends it, unless it did: {again}") from exc
             if tries == 1:
-                self._say("The gateway is not available now. The message is sent again until it is, and told once.")
+                self._say("The gateway is not available now. The message is sent again until it is, and arrives once.")
             time.sleep(self._pauses[tries])
             tries += 1
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import anyio.to_thread
 
 from adapters.launch.container import Engine
 from adapters.launch.process import LaunchError
+from gateway.conformance.folders import made, parent_of
 from gateway.errors import RuntimeUnavailable
 from gateway.settings import Settings
 from registry.images import Image
@@ -37,9 +36,9 @@ class Examiner:
 
     async def __call__(self, image: Image) -> dict[str, Any]:
         async with self._turn:
-            with _folder(self.settings.data_dir / "conformance") as folder:
+            with made(parent_of(self.settings)) as (folder, lock):
                 try:
-                    return await self._run(image, folder)
+                    return await self._run(image, folder, lock)
                 finally:
                     await self._sweep(folder)
 
@@ -49,13 +48,13 @@ class Examiner:
             for one in await engine.labelled(str((folder / "sessions").resolve())):
                 await engine.remove(one.id)
 
-    async def _run(self, image: Image, folder: Path) -> dict[str, Any]:
+    async def _run(self, image: Image, folder: Path, lock: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "gateway.conformance", "--folder", str(folder), "--pushed", json.dumps(asdict(image))]
         env = {name: value for name, value in self.environ.items() if not name.startswith("SWITCHBOARD_") or name in _PASSED_ON}
         env["SWITCHBOARD_SIDECAR_IMAGE"] = self.settings.sidecar_image
         try:
             with anyio.fail_after(SECONDS):
-                async with await anyio.open_process(command, stdin=subprocess.PIPE, env=env) as process:
+                async with await anyio.open_process(command, stdin=subprocess.PIPE, env=env, pass_fds=[lock]) as process:
                     assert process.stdout is not None
                     assert process.stderr is not None
                     said: dict[str, bytes] = {"out": b"", "err": b""}
@@ -78,13 +77,3 @@ class Examiner:
 async def _gather(stream: Any, said: dict[str, bytes], name: str) -> None:
     async for piece in stream:
         said[name] = (said[name] + piece)[-(2**20) :]
-
-
-@contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -256,6 +256,10 @@ def test_a_message_is_sent_until_a_gateway_that_restarts_answers_and_under_one_k
         assert api.send("ses_1", "Go on", "auto") == {"seq": 7}
     assert away.asked == [{"input": "Go on", "mode": "auto", "idempotency_key": away.asked[0]["idempotency_key"]}] * 4
     assert len(away.said) == 1  # not a word for each try
+    away = Away(None, (201, {"id": "ses_1"}))
+    with away as api:
+        assert api.create({"agent": "hello", "input": "Begin"}) == {"id": "ses_1"}
+    assert away.asked == [{"agent": "hello", "input": "Begin", "idempotency_key": away.asked[0]["idempotency_key"]}] * 2
 
 
 def test_of_a_message_nobody_answers_it_is_said_how_to_send_it_once(home: Path) -> None:
