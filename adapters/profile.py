@@ -84,7 +84,6 @@ class Profile:
     version_argv: tuple[str, ...] = ("--version",)
     install_hint: str = ""
     takes_command: bool = False
-    hidden: bool = False  # not offered to owners (tests only)
     image: str = ""  # of a runtime that is an image of its own and runs in a container only
     wants: tuple[str, ...] = ()  # variables its agents should have
 

@@ -48,8 +48,3 @@ def _load(point: object) -> Profile | None:
         logger.warning("the runtime plug-in %r is no Profile of a new name and was left out", point)
         return None
     return profile
-
-
-def profile(name: str) -> Profile:
-    """The runtime `name`. Raises KeyError for one nobody registered."""
-    return profiles()[name]

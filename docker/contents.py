@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ROOT / "tests/node_modules"  # pinned by tests/package-lock.json
-CLIS = ("claude", "codex", "gemini", "opencode")
+CLIS = ("claude", "codex", "gemini", "opencode")  # programs of packages in tests/package.json
 # The scripted model, and packages whose only program the one that needs them has a copy of.
 LEFT_OUT = ("@copilotkit", "opencode-linux-x64", "opencode-linux-x64-baseline", "opencode-linux-arm64", "claude-code-linux-x64")
 PACKAGES = ("gateway", "adapters", "registry")
@@ -52,9 +52,14 @@ def agent() -> Contents:
         entry.uid = entry.gid = 0
         return None if entry.name.rsplit("/", 1)[-1] in LEFT_OUT else entry
 
-    return Contents(
-        [(ROOT / "tests/package-lock.json").read_bytes()], lambda tar: tar.add(there, "node_modules", filter=wanted)
-    )
+    def fill(tar: tarfile.TarFile) -> None:
+        tar.add(there, "node_modules", filter=wanted)
+        for name in CLIS:
+            entry = tarfile.TarInfo(f"bin/{name}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, f"/opt/agent/node_modules/.bin/{name}"
+            tar.addfile(entry)
+
+    return Contents([(ROOT / "tests/package-lock.json").read_bytes(), " ".join(CLIS).encode()], fill)
 
 
 def gateway() -> Contents:

@@ -23,7 +23,6 @@ from registry.rules import Missing
 from registry.secrets import Secrets
 
 HELLO = "hello"
-FALLBACK = "rehearsal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +85,8 @@ class Agents:
     async def welcome(self, profiles: Mapping[str, Profile]) -> str | None:
         """Register `hello` on the best runtime found, if there has never been an agent. Answers its runtime."""
         runtime = best_runtime(profiles, os.environ)
+        if runtime is None:
+            return None
         makeup = Makeup(runtime=runtime, description="A first agent to talk to.")
 
         def op(conn: Connection) -> str | None:
@@ -126,10 +127,12 @@ def face_of(record: repo.AgentRecord) -> Face:
     )
 
 
-def best_runtime(profiles: Mapping[str, Profile], environ: Mapping[str, str]) -> str:
-    """The first runtime whose program is on PATH and one of whose keys is set; else the one that needs nothing."""
-    for name, profile in profiles.items():
-        has_key = any(environ.get(variable) for variable in profile.key_env.values())
-        if has_key and profile.executable and shutil.which(profile.executable, path=environ.get("PATH")):
-            return name
-    return FALLBACK
+def best_runtime(profiles: Mapping[str, Profile], environ: Mapping[str, str]) -> str | None:
+    """The first runtime whose program is there and one of whose keys is set; else the first that needs none."""
+    there = [
+        profile
+        for profile in profiles.values()
+        if profile.executable and shutil.which(profile.executable, path=environ.get("PATH"))
+    ]
+    with_key = (one.name for one in there if any(environ.get(name) for name in one.key_env.values()))
+    return next(with_key, next((one.name for one in there if not one.key_env), None))

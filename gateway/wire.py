@@ -1,11 +1,11 @@
-"""What HTTP endpoints share: a body's size and shape, checked before it is parsed; JSON on one line."""
+"""What HTTP endpoints share: a body's size and shape, checked before it is parsed; strict JSON; JSON on one line."""
 
 from __future__ import annotations
 
 import json
 import re
 from itertools import accumulate
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -15,7 +15,12 @@ MAX_VALUES = 500_000  # which commas part
 _STRING = re.compile(rb'"[^"]*"?')  # once escaped quotes are out
 _LEVELS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _OTHERS = bytes(byte for byte in range(256) if byte not in b"[{]}")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
+
+class NoJson(ValueError):
+    """The text says why."""
 
 
 class BadBody(Exception):
@@ -75,13 +80,28 @@ def check_shape(text: bytes) -> None:
         raise BadBody(400, f"The JSON is nested more than {MAX_DEPTH} levels deep.")
 
 
-def nesting(value: Any) -> int:
-    """Levels of lists and objects in parsed JSON, counted no further than one more than `MAX_DEPTH`."""
-    levels, level = 0, [value]
-    while levels <= MAX_DEPTH and (level := [item for item in level if isinstance(item, dict | list)]):
-        levels += 1
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-    return levels
+def strict_json(text: bytes | str) -> Any:
+    """JSON as its standard has it: UTF-8, no NaN, no half of a surrogate pair. Raises NoJson."""
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text  # of bytes `json` takes half characters
+        found = json.loads(text, parse_constant=_refuse)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+    except json.JSONDecodeError as exc:
+        raise NoJson(str(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise NoJson("it is not UTF-8") from exc
+    except UnicodeEncodeError as exc:
+        raise NoJson("it holds half of a surrogate pair") from exc
+    except RecursionError as exc:
+        raise NoJson("it is nested too deeply") from exc
+    except ValueError as exc:  # NaN, or more digits than Python reads
+        raise NoJson("it holds a number that JSON does not have, or one too long") from exc
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def one_line(text: str) -> bytes:

@@ -20,7 +20,6 @@ from registry.rules import Invalid
 if TYPE_CHECKING:
     from registry.makeup import Makeup
 
-INSIDE = "/mnt"
 _TARGET = re.compile(r"/mnt(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}){1,8}")
 _SYSTEM_NAMES = """
     /bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /root /run /sbin /sys /usr /var/run /var/lib/docker

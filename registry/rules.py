@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -66,7 +66,6 @@ class RuntimeFacts:
     default_model: str | None = None
     takes_command: bool = False
     mcp_modes: frozenset[str] = frozenset()
-    key_env: Mapping[str, str] = field(default_factory=dict)  # provider -> variable with its API key
     contained: bool = False  # runs in a container only
 
 
@@ -194,7 +193,7 @@ def split_model(model: str) -> tuple[str, str]:
     found = _MODEL.fullmatch(model)
     if found is None:
         meant = catalog.canonical(model)
-        hint = f"Did you mean {meant!r}?" if meant else "Write it like 'anthropic/claude-sonnet-4-6'."
+        hint = f"Did you mean {meant!r}?" if meant else f"Write it like {next(iter(catalog.models()))!r}."
         raise Invalid(f"{model[:200]!r} is not a model in the form provider/model_id.", hint)
     return found.group(1), found.group(2)
 
@@ -257,7 +256,9 @@ def check_limits(limits: Mapping[str, Any], known: Mapping[str, Limit] = LIMITS)
         number = isinstance(value, int if limit.whole else (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not 0 < value <= MAX_LIMIT or value < limit.least:
             what, least = "a whole number" if limit.whole else "a number", f"from {limit.least}" if limit.least else "above 0"
-            raise Invalid(f"The limit {name!r} cannot be {value!r}.", f"Give {what} {least}, at most {MAX_LIMIT}.")
+            raise Invalid(
+                f"The limit {name!r} cannot be {value!r}.", f"{limit.meaning} Give {what} {least}, at most {MAX_LIMIT}."
+            )
 
 
 def check_session_limits(limits: Mapping[str, Any]) -> None:

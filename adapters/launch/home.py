@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from errno import EINVAL, ENOTDIR
 from pathlib import PurePosixPath
@@ -36,17 +36,6 @@ def child_env(home: str, *pairs: Mapping[str, str], path: str | None = None) -> 
     for some in pairs:
         env |= some
     return env
-
-
-def chosen_env(names: Iterable[str], *sources: Mapping[str, str]) -> dict[str, str]:
-    """The variables `names`, each from the first source that has it; what nobody has is left out."""
-    chosen = {}
-    for name in names:
-        for source in sources:
-            if name in source:
-                chosen[name] = source[name]
-                break
-    return chosen
 
 
 def write_files(home: str, files: Mapping[str, str]) -> None:

@@ -7,10 +7,8 @@ way to tell that; we tell it.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from a2a.server.context import ServerCallContext
 from a2a.server.jsonrpc_models import JSONParseError as JsonRpcParseError
@@ -37,10 +35,9 @@ from gateway.auth.addresses import Proxies
 from gateway.auth.callers import Callers, Principal, no_agent
 from gateway.errors import SwitchboardError
 from gateway.settings import Settings
-from gateway.wire import BadBody, checked_body
+from gateway.wire import BadBody, NoJson, checked_body, strict_json
 
 SECRETS = ("authorization", "x-api-key")  # a call's context goes far; credentials stay here
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Directory(Protocol):
@@ -116,23 +113,10 @@ class Admission:
         media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if body and media_type not in media_types:
             raise Refused(415, ContentTypeNotSupportedError(f"The Content-Type must be {media_types[0]}."))
-        return strict_json(body) if body else None
-
-
-def strict_json(body: bytes) -> Any:
-    """JSON as its standard has it: no NaN, no half of a surrogate pair. Raises Refused."""
-    try:
-        found = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)  # of bytes it takes half characters
-        if _SURROGATE.search(body):
-            json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as exc:
-        where = f" {exc}." if isinstance(exc, json.JSONDecodeError) else ""
-        raise Refused(400, JSONParseError(f"The body is no JSON.{where}")) from exc
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+        try:
+            return strict_json(body) if body else None
+        except NoJson as exc:
+            raise Refused(400, JSONParseError(f"The body is no JSON: {exc}.")) from exc
 
 
 def _tenants(request: Request) -> list[object]:

@@ -9,7 +9,6 @@ kept all the same (the specification knows no error for it). Its token and crede
 
 from __future__ import annotations
 
-import json
 import re
 
 from a2a.compat.v0_3.conversions import to_compat_task
@@ -20,9 +19,10 @@ from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped
 from sqlalchemy import Connection
 
 from gateway.a2a.tasks import Caller, Tasks
-from gateway.a2a.translate import Json, final_updates, update_of
+from gateway.a2a.translate import final_updates, update_of
 from gateway.deliver import configs
 from gateway.deliver.configs import Kept, Wanted
+from gateway.deliver.envelope import dumps
 from gateway.deliver.guard import Guard, Refused
 from gateway.deliver.outbox import STATUS, Due
 from gateway.log.rows import Position
@@ -109,13 +109,13 @@ class Push:
         else:
             updates = [await self._tasks.files.update(update) for update in [update_of(row)] if update]
         found = next((update for update in updates if due.part in update), None)
-        return None if found is None else _dumps(found)
+        return None if found is None else dumps(found)
 
     async def _old(self, due: Due) -> bytes | None:
         if due.part != STATUS:
             return None
         task = to_compat_task(ParseDict(await self._tasks.at(due.task_id, due.seq), pb.Task()))
-        return _dumps(task.model_dump(mode="json", by_alias=True, exclude_none=True))
+        return dumps(task.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
 def _check_texts(config: pb.TaskPushNotificationConfig) -> None:
@@ -137,7 +137,3 @@ def _shown(kept: Kept) -> pb.TaskPushNotificationConfig:
     if kept.scheme:
         made.authentication.scheme = kept.scheme
     return made
-
-
-def _dumps(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -6,8 +6,6 @@ The fold of a long task that rests (it has ended, or waits for input) is kept in
 
 from __future__ import annotations
 
-import base64
-import binascii
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from a2a.types import a2a_pb2 as pb
 from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
+from gateway import cursors
 from gateway.a2a.translate import STATES, Fold, Json, artifact_id, begins_anew
 from gateway.db.engine import Database
 from gateway.errors import InvalidParams, Unavailable
@@ -189,22 +188,12 @@ def _keep(conn: Connection, task: Json, seq: int) -> None:
 def _list(conn: Connection, where: list[ColumnElement[bool]], limit: int, token: str) -> tuple[list[Json], str, int]:
     total = conn.execute(select(func.count()).select_from(_task).where(*where)).scalar_one()
     if token:
-        where = [*where, tuple_(_task.c.updated_at, _task.c.id) < tuple_(*_parse_token(token))]
+        where = [
+            *where,
+            tuple_(_task.c.updated_at, _task.c.id) < tuple_(*cursors.after(token, "pageToken", "Begin without one.")),
+        ]
     order = (_task.c.updated_at.desc(), _task.c.id.desc())
     rows = conn.execute(select(_task).where(*where).order_by(*order).limit(limit + 1)).all()
     page = rows[:limit]
-    token = _token(page[-1]) if len(rows) > limit else ""
+    token = cursors.cursor(page[-1].updated_at, page[-1].id) if len(rows) > limit else ""
     return [_folded(conn, row).task for row in page], token, total
-
-
-def _token(row: Any) -> str:
-    return base64.urlsafe_b64encode(f"{row.updated_at} {row.id}".encode()).decode()
-
-
-def _parse_token(token: str) -> tuple[int, str]:
-    try:
-        updated_at, _, id = base64.urlsafe_b64decode(token.encode()).decode().partition(" ")
-        at = int(updated_at)
-    except (ValueError, binascii.Error) as exc:
-        raise InvalidParams(f"pageToken {token[:80]!r} is not one this agent gave out.", "Begin without one.") from exc
-    return min(max(at, 0), 2**62), id

@@ -41,7 +41,7 @@ class Proxies:
         return str(address or "unknown")
 
     def _trusted(self, address: IPv4Address | IPv6Address) -> bool:
-        return any(address.version == network.version and address in network for network in self.networks)
+        return any(address in network for network in self.networks)
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

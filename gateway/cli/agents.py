@@ -45,7 +45,7 @@ def make_up(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--tag", multiple=True, metavar="TAG", help="A tag callers find it by; give it again for more."),
         click.option("--documentation-url", metavar="URL", help="Where callers can read more; stands on the card."),
         click.option("--icon-url", metavar="URL", help="A picture of the agent; stands on the card."),
-        click.option("--command", metavar="COMMANDLINE", help="What to start, for the runtime acp."),
+        click.option("--command", metavar="COMMANDLINE", help="What to start, for a runtime that brings no program."),
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the runtime; K alone takes it from here."),
         click.option("--limit", multiple=True, metavar="NAME=N", help=f"What it may use. Names: {LIMITS}."),
         click.option("--placement", type=click.Choice(PLACEMENTS), help="Where it runs: see specs/placement.md."),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.fields import limit
 from gateway.cli.output import Output
 from gateway.cli.sessions import print_event, sessions
 from gateway.cli.shell import as_caller
 from gateway.cli.talk import prompt_of
-from gateway.errors import InvalidParams, UsageError
+from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.cli.session_api import SessionApi
@@ -178,20 +179,13 @@ def _body(agent: str | None, prompt: str | None, source: str | None, **options: 
         body["input"] = [*said, *parts]
     more: dict[str, Callable[[], Any]] = {
         "metadata": lambda: {**body.get("metadata", {}), **dispatch.pairs(options["metadata"], "--metadata")},
-        "limits": lambda: {**body.get("limits", {}), **_numbers(dispatch.pairs(options["limit"], "--limit"))},
+        "limits": lambda: {**body.get("limits", {}), **dict(map(limit, options["limit"]))},
     }
     for name, made in more.items():
         if value := made():
             body[name] = value
     key = options["idempotency_key"]
     return body | ({"idempotency_key": key} if key else {})
-
-
-def _numbers(limits: dict[str, Any]) -> dict[str, Any]:
-    for name, value in limits.items():
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise InvalidParams(f"--limit {name}={value} gives no number.", "Write it as: --limit tool_calls=20")
-    return limits
 
 
 def _sent(out: Output, id: str, result: dict[str, Any]) -> None:

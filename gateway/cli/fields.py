@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def fields_of(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("volume"):
         fields["volumes"] = [_volume(given) for given in options["volume"]]
     if options.get("limit"):
-        fields["limits"] = dict(map(_limit, options["limit"]))
+        fields["limits"] = dict(map(limit, options["limit"]))
     return fields
 
 
@@ -107,7 +108,8 @@ def _volume(given: str) -> dict[str, Any]:
     return {"name": name, "target": target}
 
 
-def _limit(given: str) -> tuple[str, int | float]:
+def limit(given: str) -> tuple[str, int | float]:
+    """NAME=N. Raises InvalidParams."""
     name, _, value = given.partition("=")
     try:
         return name, _number(value)
@@ -118,4 +120,6 @@ def _limit(given: str) -> tuple[str, int | float]:
 def _number(text: str) -> int | float:
     """Raises ValueError, OverflowError."""
     number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
     return int(number) if number.is_integer() else number

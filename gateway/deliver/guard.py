@@ -84,7 +84,7 @@ class Refused(Exception):
 def special(address: Address) -> str | None:
     """Why an address is not public, or None where it is."""
     for network, why in _REFUSED:
-        if address.version == network.version and address in network:
+        if address in network:
             return why
     return "reserved" if isinstance(address, IPv6Address) and address not in _GLOBAL_V6 else None
 
@@ -186,7 +186,7 @@ class Guard:
                 raise Refused(f"The host {host!r} has no public address.", said)
 
     def _allowed(self, address: Address) -> bool:
-        return any(address.version == network.version and address in network for network in self.networks)
+        return any(address in network for network in self.networks)
 
 
 def _parsed(url: str) -> httpx2.URL:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from gateway.disk import sync_folder
 from gateway.errors import Unavailable
 
 PIECE = 256 * 1024  # bytes held in memory at a time
@@ -93,8 +94,8 @@ class DiskUpload:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._disk.locked(fcntl.LOCK_SH):
                 os.replace(self._path, path)
-            _sync_folder(path.parent)
-            _sync_folder(self._disk.root)
+            sync_folder(path.parent)
+            sync_folder(self._disk.root)
         return content
 
     def drop(self) -> None:
@@ -157,14 +158,6 @@ def _written(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -238,7 +238,7 @@ async def _runtimes(owner: Owner) -> list[Check]:
     agents = await owner.database.read(repo.listing)
     seen = await owner.database.read(repo.seen_runtimes)
     checks = []
-    for profile in owner.offered():
+    for profile in owner.profiles.values():
         users = [one.name for one in agents if one.makeup.runtime == profile.name and one.makeup.placement != "docker"]
         last = seen.get(profile.name)
         result = (last.version if last else None) or "installed"
@@ -246,6 +246,6 @@ async def _runtimes(owner: Owner) -> list[Check]:
         if not owner.installed(profile):
             result = f"not found on PATH{'; used by ' + ', '.join(users) if users else ''}"
         checks.append(Check(f"runtime {profile.name}", owner.installed(profile), result, fix, required=bool(users)))
-    there = [profile for profile in owner.offered() if profile.executable and owner.installed(profile)]
+    there = [profile for profile in owner.profiles.values() if profile.executable and owner.installed(profile)]
     advice = [Check(key.name, key.ok, key.result, key.fix, required=False) for key in keys(owner, there)]
     return [*checks, *advice]

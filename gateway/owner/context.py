@@ -60,14 +60,11 @@ class Owner:
             return self  # whoever needs the database says so
         return replace(self, profiles={**found, **self.profiles})
 
-    def offered(self) -> list[Profile]:
-        return [profile for profile in self.profiles.values() if not profile.hidden]
-
     def profile(self, name: str) -> Profile:
         """Raises NotFound, with the nearest name there is."""
         if name in self.profiles:
             return self.profiles[name]
-        names = [profile.name for profile in self.offered()]
+        names = list(self.profiles)
         close = get_close_matches(name, names, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Choose one of: {listed(names)}."
         raise NotFound(f"There is no runtime {name[:100]!r}.", hint)
@@ -83,7 +80,6 @@ class Owner:
             default_model=profile.default_model,
             takes_command=profile.takes_command,
             mcp_modes=frozenset(name for name, mode in profile.modes.items() if mode.capabilities.mcp),
-            key_env=profile.key_env,
             contained=bool(profile.image),
         )
 

@@ -172,7 +172,7 @@ async def runtimes_list(owner: Owner, _: Nothing) -> Json:
     seen = await owner.database.read(repo.seen_runtimes)
 
     def look() -> list[Json]:
-        return [views.runtime(owner, profile, seen.get(profile.name)) for profile in owner.offered()]
+        return [views.runtime(owner, profile, seen.get(profile.name)) for profile in owner.profiles.values()]
 
     return {"runtimes": await anyio.to_thread.run_sync(look)}
 

@@ -6,7 +6,6 @@ It checks no types, runs batches of any size and puts exception texts into `erro
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
@@ -16,7 +15,7 @@ from gateway.errors import InvalidParams, SwitchboardError, UsageError
 from gateway.owner.border import registry_errors
 from gateway.owner.context import Owner
 from gateway.owner.params import P, parse
-from gateway.wire import MAX_DEPTH, nesting
+from gateway.wire import BadBody, NoJson, check_shape, strict_json
 
 with warnings.catch_warnings():
     # It reads its schema by a function that is deprecated since Python 3.11: https://github.com/explodinglabs/jsonrpcserver
@@ -66,22 +65,14 @@ async def answer(body: bytes, owner: Owner, methods: Methods) -> Any:
 
 
 def loads(body: bytes) -> Any:
-    """Strict JSON: no NaN, no lone surrogates, not too deep. Raises UsageError."""
+    """Strict JSON, not too deep and not too much of it. Raises UsageError."""
     try:
-        value = json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError as exc:
-        raise UsageError("The request is nested too deeply.", f"At most {MAX_DEPTH} levels are allowed.") from exc
-    except ValueError as exc:
+        check_shape(body)
+        return strict_json(body)
+    except BadBody as exc:
+        raise UsageError(str(exc), "Send less at once, and flatter.") from exc
+    except NoJson as exc:
         raise UsageError(f"The request is no valid JSON: {exc}", "Send a JSON-RPC 2.0 request in UTF-8.") from exc
-    if nesting(value) > MAX_DEPTH:
-        raise UsageError("The request is nested too deeply.", f"At most {MAX_DEPTH} levels are allowed.")
-    return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _refusal(code: int, error: UsageError) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select, tuple_
 
+from gateway import cursors
 from gateway.clock import iso
 from gateway.errors import InvalidParams, NotFound
 from gateway.log.models import EventRow, Session, Task, Turn
@@ -55,11 +54,14 @@ def listing(conn: Connection, asked: SessionsList) -> dict[str, Any]:
     if asked.status is not None:
         query = query.where(_S.c.status == asked.status)
     if asked.cursor is not None:
-        query = query.where(tuple_(_S.c.created_at, _S.c.id) < tuple_(*_read_cursor(asked.cursor)))
+        query = query.where(tuple_(_S.c.created_at, _S.c.id) < tuple_(*cursors.after(asked.cursor)))
     rows = [row._mapping for row in conn.execute(query)]
     page = rows[: asked.limit]
     more = len(rows) > len(page)
-    return {"sessions": [_line(row) for row in page], "next": _cursor(page[-1]) if more else None}
+    return {
+        "sessions": [_line(row) for row in page],
+        "next": cursors.cursor(page[-1]["created_at"], page[-1]["id"]) if more else None,
+    }
 
 
 def show(conn: Connection, id: str, sessions_dir: Path) -> dict[str, Any]:
@@ -173,21 +175,6 @@ def _usage(conn: Connection, id: str) -> dict[str, Any]:
     for body in conn.execute(select(_E.c.body).where(_E.c.session_id == id, _E.c.type == "usage")).scalars():
         used.add(body)
     return used.to_json()
-
-
-def _cursor(row: RowMapping) -> str:
-    return base64.urlsafe_b64encode(f"{row['created_at']} {row['id']}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        at, _, id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        created_at = int(at)
-    except (ValueError, binascii.Error) as exc:
-        raise InvalidParams(f"{cursor[:100]!r} is not a cursor.", "Give what the last page said as next.") from exc
-    if abs(created_at) >= 2**62:
-        raise InvalidParams(f"{cursor[:100]!r} is not a cursor.", "Give what the last page said as next.")
-    return created_at, id
 
 
 def _position(after: str | None) -> Position:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.disk import sync_folder
 from gateway.errors import Unavailable
 from gateway.log.rows import Row
 from gateway.log.store import encode
@@ -57,8 +58,8 @@ class Writer:
         os.fsync(self._raw.fileno())
         self._raw.close()
         os.replace(self._new, self._path)
-        _sync(self._path.parent)
-        _sync(self._path.parent.parent)
+        sync_folder(self._path.parent)
+        sync_folder(self._path.parent.parent)
 
     def abandon(self) -> None:
         self._raw.close()
@@ -74,11 +75,3 @@ def read(directory: Path, name: str, session_id: str) -> Iterator[Row]:
     except (OSError, EOFError, ValueError, KeyError, TypeError) as exc:
         said = f"The archive file {str(directory / name)!r} of session {session_id!r} cannot be read: {exc}"
         raise Unavailable(said, "Restore it from a backup.") from exc
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

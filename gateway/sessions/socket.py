@@ -24,7 +24,7 @@ from gateway.errors import InvalidParams, OutOfScope, TooLarge
 from gateway.log.rows import Batch, Position
 from gateway.log.tail import tail
 from gateway.sessions.access import Access
-from gateway.sessions.border import parsed, queried, refused, strict_json, told
+from gateway.sessions.border import parsed, queried, read_json, refused, told
 from gateway.sessions.events import cursor
 from gateway.sessions.frames import Filter, Teller, closes
 from gateway.sessions.shapes import Problem, ReadLog, SendMessage, Shape
@@ -191,7 +191,7 @@ class _Bridge:
         id = None
         try:
             _check(text)
-            value = strict_json(text)
+            value = read_json(text)
             id = value.get("id") if isinstance(value, dict) else None
             await self._say(await self._done(parsed(Command, value).root))
         except (WebSocketDisconnect, TimeoutError):

@@ -6,8 +6,6 @@ no longer call, is not found.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,10 +13,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal_column, or_, select, true, tuple_
 
+from gateway import cursors
 from gateway.a2a.translate import artifact_id
 from gateway.auth.callers import Principal
 from gateway.clock import iso
-from gateway.errors import InvalidParams, NotFound
+from gateway.errors import NotFound
 from gateway.files import refs
 from gateway.log.models import EventRow, Task, Turn
 from gateway.log.models import Session as SessionRow
@@ -121,12 +120,15 @@ def page(conn: Connection, principal: Principal, asked: ListSessions) -> Session
     if asked.status is not None:
         query = query.where(_S.c.status == asked.status)
     if asked.cursor is not None:
-        query = query.where(tuple_(_S.c.created_at, _S.c.id) < tuple_(*_parsed(asked.cursor)))
+        query = query.where(tuple_(_S.c.created_at, _S.c.id) < tuple_(*cursors.after(asked.cursor)))
     query = query.order_by(_S.c.created_at.desc(), _S.c.id.desc()).limit(asked.limit + 1)
     found = [_seen(row._mapping) for row in conn.execute(query)]
     shown = found[: asked.limit]
     more = len(found) > len(shown)
-    return SessionPage(sessions=[Session(**seen.fields()) for seen in shown], next=_cursor(shown[-1]) if more else None)
+    return SessionPage(
+        sessions=[Session(**seen.fields()) for seen in shown],
+        next=cursors.cursor(shown[-1].created_at, shown[-1].id) if more else None,
+    )
 
 
 def result(conn: Connection, seen: Seen) -> Result:
@@ -216,18 +218,3 @@ def _may_call(principal: Principal) -> ColumnElement[bool]:
     if principal.agents is None and not principal.anonymous:
         return true()
     return or_(_VERSION.c.public.is_(True), _AGENT.c.id.in_(principal.agents or ()))
-
-
-def _cursor(seen: Seen) -> str:
-    return base64.urlsafe_b64encode(f"{seen.created_at} {seen.id}".encode()).decode()
-
-
-def _parsed(cursor: str) -> tuple[int, str]:
-    try:
-        at, _, id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        created_at = int(at)
-    except (ValueError, binascii.Error) as exc:
-        raise InvalidParams(f"{cursor[:80]!r} is not a cursor.", "Give what the last page said as next.") from exc
-    if not 0 <= created_at < 2**62:
-        raise InvalidParams(f"{cursor[:80]!r} is not a cursor.", "Give what the last page said as next.")
-    return created_at, id

@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+from adapters.registration import BUILT_IN, FOR_TESTS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -36,8 +39,8 @@ def installed_beside(tmp_path: Path, script: str) -> str:
 
 def test_a_plug_in_becomes_a_runtime_that_plays(tmp_path: Path) -> None:
     script = (
-        "from adapters.registration import profile; from adapters.replay import replay;"
-        'p = profile(\'parrot\'); lines = b\'{"type":"chunk","text":"hi"}\\n{"type":"done","yield_reason":"completed"}\\n\';'
+        "from adapters.registration import profiles; from adapters.replay import replay;"
+        'p = profiles()[\'parrot\']; lines = b\'{"type":"chunk","text":"hi"}\\n{"type":"done","yield_reason":"completed"}\\n\';'
         "print([e.type for e in replay(p.mode(), {}, lines)])"
     )
     assert installed_beside(tmp_path, script) == "['chunk', 'done']"
@@ -47,4 +50,12 @@ def test_a_plug_in_cannot_take_a_built_in_name_nor_break_the_others(tmp_path: Pa
     script = "from adapters.registration import profiles; print(profiles()['claude'].title, len(profiles()))"
     title, count = installed_beside(tmp_path, script).rsplit(" ", 1)
     assert title != "An impostor"
-    assert int(count) == 7
+    assert int(count) == len(BUILT_IN) + 1
+
+
+def test_the_folders_of_runtimes_are_those_that_are_registered_and_kept_apart() -> None:
+    folders = {path.parent.name for path in (ROOT / "adapters/runtimes").glob("*/profile.py")}
+    assert folders == set(BUILT_IN | FOR_TESTS)
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (apart,) = (one["modules"] for one in contracts if one["name"] == "runtimes never import one another")
+    assert set(apart) == {f"adapters.runtimes.{name}" for name in folders}

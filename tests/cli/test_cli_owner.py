@@ -432,6 +432,7 @@ def test_a_repositorys_password_is_taken_from_a_variable(run: Run, gateway: Fake
         "agent nonsense",
         "nonsense",
         "sessions events x --level all",
+        "agent update mailer --limit tool_calls=nan",
         "sessions list --limit 0",
         "serve --port 99999",
         "serve --port x",

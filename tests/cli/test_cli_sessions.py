@@ -141,6 +141,7 @@ WRONG: list[tuple[tuple[str, ...], int]] = [
     (("create", "hello", "x", "--context", "missing.md"), 2),
     (("create", "hello", "x", "--metadata", "novalue"), 2),
     (("create", "hello", "x", "--limit", "tool_calls=many"), 2),
+    (("create", "hello", "x", "--limit", "tool_calls=nan"), 2),
     (("create", "nobody", "x"), 1),
     (("create", "hello", "x", "--limit", "bogus=1"), 2),
     (("send", "ses_none", "x"), 1),

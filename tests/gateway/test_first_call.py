@@ -1,9 +1,13 @@
 """One call from the wire to the runtime and back, on the rehearsal runtime."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 
+from adapters.registration import profiles
+from gateway.agents import best_runtime
 from tests.support import serving, streamed_text, text_of
 
 
@@ -24,3 +28,19 @@ async def test_a_stream_tells_the_task_its_text_and_its_end(tmp_path: Path) -> N
     assert frames[-1].result["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
     ids = [int(frame.id) for frame in frames if frame.id]
     assert ids == sorted(set(ids))
+
+
+def test_the_first_agent_runs_on_what_is_there_and_has_a_key_else_on_what_needs_none() -> None:
+    keyless = profiles()["rehearsal"]
+    keyed = replace(keyless, name="keyed", executable="sh", key_env={"acme": "ACME_KEY"})
+    elsewhere = replace(keyed, name="elsewhere", executable="no-such-program")
+    known = {one.name: one for one in (elsewhere, keyed, keyless)}
+    path = {"PATH": str(Path(shutil.which("sh") or "").parent)}
+    assert best_runtime(known, path | {"ACME_KEY": "k"}) == "keyed"
+    assert best_runtime(known, path) == "rehearsal"
+    assert best_runtime({"keyed": keyed}, path) is None
+
+
+async def test_without_any_runtime_there_is_no_first_agent(tmp_path: Path) -> None:
+    async with serving(tmp_path, runtimes={}) as gateway:
+        assert (await gateway.owner("agent.list"))["agents"] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.launch.home import child_env, chosen_env, write_files
+from adapters.launch.home import child_env, write_files
 from adapters.launch.process import LaunchError
 
 
@@ -82,10 +82,3 @@ def test_the_environment_is_a_handful_of_basics_and_the_given_pairs() -> None:
         "KEY": "2",
     }
     assert child_env("/h")["PATH"] == os.environ["PATH"]
-
-
-def test_variables_come_from_the_first_source_that_has_them() -> None:
-    assert chosen_env(["A", "B", "C"], {"A": "agent"}, {"A": "gateway", "B": "gateway", "OTHER": "x"}) == {
-        "A": "agent",
-        "B": "gateway",
-    }

@@ -5,57 +5,54 @@ Each is the reference runtime with other words in it.
 
 from __future__ import annotations
 
-_OPENAI = "def openai(turn, answer):\n"
-_RESPONSES = """def openai(turn, answer):
-    def said(it):
-        text = [{"role": "assistant", "content": [{"type": "output_text", "text": it["text"]}]}] if it["text"] else []
-        made = [{"call_id": one["id"], "name": one["name"], "arguments": json.dumps(one["input"])} for one in it["calls"]]
-        return text + [{"type": "function_call", **one} for one in made]
-
-    def result(it):
-        return [{"type": "function_call_output", "call_id": it["id"], "output": it["output"]}]
-
-    items = [item for one in conversation(said, result) for item in (one if isinstance(one, list) else [one])]
-    tools = [{"type": "function", "name": name, "parameters": SCHEMAS[name]} for name in TOOLS]
-    body = {"input": items, "instructions": turn["system_prompt"] or SYSTEM, "tools": tools, "store": False}
-    for data in stream(ENV["OPENAI_BASE_URL"] + "/responses", body, {"Authorization": "Bearer " + ENV["OPENAI_API_KEY"]}):
+_OPENAI = "def openai(system, answer):"
+_RESPONSES = """def openai(system, answer):
+    items = []
+    for it in all_of("said", None):
+        if it["role"] == "tool":
+            items.append({"type": "function_call_output", "call_id": it["tool_call_id"], "output": it["content"]})
+        elif it["role"] == "user":
+            items.append({"role": "user", "content": it["content"]})
+        elif it["content"]:
+            items.append({"role": "assistant", "content": [{"type": "output_text", "text": it["content"]}]})
+        for one in it.get("tool_calls", []):
+            items.append({"type": "function_call", "call_id": one["id"], **one["function"]})
+    tools = [{"type": "function", "name": tool["name"], "parameters": tool["inputSchema"]} for tool in TOOLS]
+    for data in stream("OPENAI", "/responses", input=items, instructions=system, tools=tools, store=False):
         if data["type"] == "response.output_text.delta":
             yield data["delta"]
         if data["type"] == "response.output_item.done" and data["item"]["type"] == "function_call":
-            answer["calls"][data["output_index"]] = [data["item"]["name"], data["item"]["arguments"]]
+            answer["calls"][data["output_index"]] = {key: data["item"][key] for key in ("name", "arguments")}
         if data["type"] == "response.completed":
             answer["used"] = {key: data["response"]["usage"][key] for key in ("input_tokens", "output_tokens")}
 
-
 """
-_GEMINI = """def gemini(turn, answer):
-    names = {one["id"]: one["name"] for answer in all_of("answer", None) for one in answer["calls"]}
-
-    def said(it):
-        text = [{"text": it["text"]}] if it["text"] else []
-        calls = [{"functionCall": {"name": one["name"], "args": one["input"]}} for one in it["calls"]]
-        return {"role": "model", "parts": text + calls}
-
-    def result(it):
-        part = {"functionResponse": {"name": names[it["id"]], "response": {"output": it["output"]}}}
-        return {"role": "user", "parts": [part]}
-
-    spoken = conversation(said, result)
-    contents = [one if "parts" in one else {"role": "user", "parts": [{"text": one["content"]}]} for one in spoken]
-    declared = [{"name": name, "parametersJsonSchema": SCHEMAS[name]} for name in TOOLS]
+_GEMINI = """def gemini(system, answer):
+    names, contents = {}, []
+    for it in all_of("said", None):
+        parts = [{"text": it["content"]}] if it["content"] and it["role"] != "tool" else []
+        if it["role"] == "tool":
+            done = {"name": names[it["tool_call_id"]], "response": {"output": it["content"]}}
+            parts = [{"functionResponse": done}]
+        for one in it.get("tool_calls", []):
+            names[one["id"]] = one["function"]["name"]
+            made = {"name": one["function"]["name"], "args": json.loads(one["function"]["arguments"])}
+            parts.append({"functionCall": made})
+        contents.append({"role": "model" if it["role"] == "assistant" else "user", "parts": parts})
+    declared = [{"name": tool["name"], "parametersJsonSchema": tool["inputSchema"]} for tool in TOOLS]
     body = {"contents": contents, "tools": [{"functionDeclarations": declared}]}
     url = ENV["GOOGLE_GEMINI_BASE_URL"] + "/v1beta/models/" + ENV["MODEL"].partition("/")[2]
-    with request(url + ":streamGenerateContent?alt=sse", body, {"x-goog-api-key": ENV["GEMINI_API_KEY"]}) as lines:
+    headers = {"Content-Type": "application/json", "x-goog-api-key": ENV["GEMINI_API_KEY"]}
+    with urlopen(Request(url + ":streamGenerateContent?alt=sse", json.dumps(body).encode(), headers)) as lines:
         for data in (json.loads(line[5:]) for line in lines if line.startswith(b"data: ")):
             [candidate] = data["candidates"]
             for part in candidate["content"]["parts"]:
                 if made := part.get("functionCall"):
-                    answer["calls"][len(answer["calls"])] = [made["name"], json.dumps(made["args"])]
+                    answer["calls"][len(answer["calls"])] = {"name": made["name"], "arguments": json.dumps(made["args"])}
                 yield part.get("text")
             if candidate.get("finishReason"):
                 used = data["usageMetadata"]
                 answer["used"] = {"input_tokens": used["promptTokenCount"], "output_tokens": used["candidatesTokenCount"]}
-
 
 """
 _BY_HTTP = 'call("/sandbox/call", {"call_id": id, "tool": name, "input": input})'
@@ -67,11 +64,10 @@ _MCP = """def by_mcp(name, arguments, about):
     told = ask(3, "tools/call", {"name": name, "arguments": arguments, "_meta": about})
     return {"output": told["content"][0]["text"]}
 
-
 """
-_THINK = "def think(turn):\n"
+_THINK = "def think("
 SPEAKING: dict[str, list[tuple[str, str]]] = {
-    "responses": [(_OPENAI, _RESPONSES + "def chat(turn, answer):\n")],
+    "responses": [(_OPENAI, _RESPONSES + "def chat(system, answer):")],
     "gemini": [(_OPENAI, _GEMINI + _OPENAI), ('if turn["provider"] == "anthropic" else openai', "if not turn else gemini")],
     "mcp": [(_THINK, _MCP + _THINK), (_BY_HTTP, 'by_mcp(name, input, {"switchboard/call_id": id})')],
     "mcp-without-ids": [(_THINK, _MCP + _THINK), (_BY_HTTP, "by_mcp(name, input, {})")],

@@ -38,10 +38,9 @@ BETA = replace(
     key_env={"openai": "OPENAI_API_KEY", "google": "GEMINI_API_KEY"},
     default_model="openai/gpt-5.5",
 )
-GAMMA = replace(BETA, name="gamma", default_model=None, hidden=True)
+GAMMA = replace(BETA, name="gamma", default_model=None)
 OWN = replace(REHEARSAL, name="own", title="Own command", executable="", takes_command=True)
-HIDDEN = replace(REHEARSAL, name="secret-runtime", hidden=True)
-PROFILES = {profile.name: profile for profile in (ALPHA, BETA, GAMMA, OWN, REHEARSAL, HIDDEN)}
+PROFILES = {profile.name: profile for profile in (ALPHA, BETA, OWN, REHEARSAL)}
 
 
 class Refused(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -10,10 +11,11 @@ import pytest
 from sqlalchemy import insert, select
 
 from gateway.log.models import Session
+from gateway.owner import http
 from registry import repo
 from registry.models import AgentVersion
 from registry.rules import LIMITS
-from tests.gateway.owner.owner_api import Api
+from tests.gateway.owner.owner_api import GAMMA, Api
 
 SET = ("turn_seconds", "stall_seconds", "max_turns", "turn_attempts")  # limits that have a default, or are given below
 SKILL = {"id": "mail", "name": "Mail", "description": "Writes mail.", "tags": ["mail"], "examples": ["Write to Bo"]}
@@ -438,12 +440,6 @@ async def test_a_secret_moved_to_another_variable_does_not_open(api: Api) -> Non
     assert refused.code == "unavailable"
 
 
-async def test_a_hidden_runtime_is_not_listed_but_may_be_used(api: Api) -> None:
-    await api.call("agent.create", name="mailer", runtime="secret-runtime")
-    assert "secret-runtime" not in [runtime["name"] for runtime in (await api.call("runtimes.list"))["runtimes"]]
-    assert "secret-runtime" not in (await api.refusal("agent.create", name="other", runtime="zzz")).hint
-
-
 async def test_an_agent_with_a_policy_does_not_leave_its_sandbox(api: Api) -> None:
     await api.call("agent.create", name="mailer", runtime="alpha", placement="sandboxed", egress="none")
     refused = await api.refusal("agent.update", name="mailer", changes={"placement": "local"})
@@ -461,6 +457,8 @@ async def test_an_agent_with_a_policy_does_not_leave_its_sandbox(api: Api) -> No
 
 async def test_a_runtime_of_many_providers_needs_a_model_with_a_policy(api: Api) -> None:
     """Whose key should the gateway add?"""
+    owner = replace(api.owner, profiles={**api.owner.profiles, "gamma": GAMMA})
+    api.client._transport.app.routes[:] = http.routes(owner, api.key)  # type: ignore[attr-defined]
     wanted = {"name": "mailer", "runtime": "gamma", "placement": "sandboxed", "egress": "none"}
     refused = await api.refusal("agent.create", **wanted)
     assert refused.error["message"] == "With an egress policy runtime 'gamma' must be told its model."
