@@ -73,11 +73,11 @@ crash: setup
 	$(BIN)/python -W ignore -m tests.crash $(ARGS)
 
 bench: setup
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(ARGS)
 
-# What a container costs beside a process; needs an engine.
+# What a container costs beside a process, and how soon what sleeps wakes; needs an engine. One of it: ARGS=image
 bench-containers: setup clis
-	$(BIN)/python -m tests.bench.containers
+	$(BIN)/python -m tests.bench.containers $(ARGS)
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
