@@ -19,7 +19,9 @@ async def astray(request: Request, exc: Exception) -> Response:
         return _answer(found, {"Allow": allowed})
     if exc.status_code == 404:
         return _answer(NotFound(f"There is nothing at {request.url.path[:200]!r}.", "See what there is: GET /agents"))
-    return JSONResponse({"code": "usage_error", "message": exc.detail, "hint": ""}, exc.status_code, exc.headers)
+    return JSONResponse(
+        {"code": "usage_error", "message": exc.detail, "hint": "Correct the request."}, exc.status_code, exc.headers
+    )
 
 
 def _methods(request: Request) -> list[str]:

@@ -72,7 +72,7 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """The parser could not go on: with more of a head than we take, or with what is no HTTP."""
         self._refused = True
-        status, body = 400, {"code": "usage_error", "message": "The request is no HTTP.", "hint": ""}
+        status, body = 400, {"code": "usage_error", "message": "The request is no HTTP.", "hint": "Send HTTP/1.1."}
         if self._pending is not None and self._too_much():
             said = f"The request has more than {MAX_HEADERS} headers, or more than {self.max_bytes} bytes of them."
             status, body = 431, {"code": "too_large", "message": said, "hint": "Send fewer or shorter ones."}

@@ -175,7 +175,8 @@ class Handler(RequestHandler):
                 return await self._resumed(context, params.id, last)
             found = await self.tasks.get(_caller(context), params.id)
             if found.state in TERMINAL:
-                raise UnsupportedOperationError(f"Task {params.id!r} has ended as {found.state}.")
+                said = f"Task {params.id!r} has ended as {found.state}. Read the task itself instead."
+                raise UnsupportedOperationError(said)
             stream = TaskStream(self.log, self.tasks, params.id, found.session_id, found.position)
             stream.first, stream.begun = found.task, _artifact_ids(found.task)
             stream.tools = _tools(context)
@@ -184,7 +185,9 @@ class Handler(RequestHandler):
     async def _resumed(self, context: ServerCallContext, task_id: str, last: Position) -> TaskStream:
         place = await self.tasks.place(_caller(context), task_id, last.seq)
         if last.seq > place.last_seq:
-            raise InvalidRequestError(f"Last-Event-ID {last.seq} is not an id of this stream.")
+            raise InvalidRequestError(
+                f"Last-Event-ID {last.seq} is not an id of this stream. Send the id of the last event you read."
+            )
         stream = TaskStream(self.log, self.tasks, task_id, place.session_id, last)
         stream.begun, stream.live, stream.tools = place.begun, not place.rests, _tools(context)
         return stream
@@ -453,7 +456,9 @@ def _last_event_id(context: ServerCallContext) -> Position | None:
     try:
         return Position.parse(text)
     except ValueError as exc:
-        raise InvalidRequestError(f"Last-Event-ID {text[:80]!r} is not an id of this stream.") from exc
+        raise InvalidRequestError(
+            f"Last-Event-ID {text[:80]!r} is not an id of this stream. Send the id of the last event you read."
+        ) from exc
 
 
 async def _events(stream: TaskStream) -> AsyncIterator[Any]:

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.auth.callers import Callers, Principal
 from gateway.db.engine import Database
-from gateway.errors import NotAllowed, SwitchboardError
+from gateway.errors import NotAllowed, NotFound, SwitchboardError
 from gateway.files import rows
 from gateway.files.links import PATH, Links
 from gateway.files.refs import Kept
@@ -57,7 +57,10 @@ class Download:
             headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, NotAllowed) else None
             return JSONResponse(exc.to_json(), exc.codes.http, headers=headers)
         if allowed is None:
-            return JSONResponse({"code": "not_found", "message": "There is no such file.", "hint": ""}, 404)
+            gone = NotFound(
+                "There is no such file, or its URL has expired.", "Read the task or the events again: they have a new URL."
+            )
+            return JSONResponse(gone.to_json(), gone.codes.http)
         return await self._file(allowed, request.headers.get("range", ""), request.method == "HEAD")
 
     async def _allowed(self, request: Request) -> Kept | None:

@@ -15,7 +15,7 @@ from gateway.errors import InvalidParams, SwitchboardError, UsageError
 from gateway.owner.border import registry_errors
 from gateway.owner.context import Owner
 from gateway.owner.params import P, parse
-from gateway.wire import MAX_DEPTH, NoJson, depth, strict_json
+from gateway.wire import BadBody, NoJson, check_shape, strict_json
 
 with warnings.catch_warnings():
     # It reads its schema by a function that is deprecated since Python 3.11: https://github.com/explodinglabs/jsonrpcserver
@@ -65,11 +65,12 @@ async def answer(body: bytes, owner: Owner, methods: Methods) -> Any:
 
 
 def loads(body: bytes) -> Any:
-    """Strict JSON, not too deep. Raises UsageError."""
-    if depth(body) > MAX_DEPTH:
-        raise UsageError("The request is nested too deeply.", f"At most {MAX_DEPTH} levels are allowed.")
+    """Strict JSON, not too deep and not too much of it. Raises UsageError."""
     try:
+        check_shape(body)
         return strict_json(body)
+    except BadBody as exc:
+        raise UsageError(str(exc), "Send less at once, and flatter.") from exc
     except NoJson as exc:
         raise UsageError(f"The request is no valid JSON: {exc}", "Send a JSON-RPC 2.0 request in UTF-8.") from exc
 

@@ -118,4 +118,4 @@ async def _resolved(owner: Owner, image: str, facts: ImageFacts) -> Image:
 def _parted(said: str) -> tuple[str, str]:
     """What happened, and what to do."""
     what, _, mend = said.partition(". ")
-    return (f"{what}.", mend) if mend else (said, "")
+    return (f"{what}.", mend) if mend else (said, "Look at the container engine, and at its log.")

@@ -20,7 +20,7 @@ import anyio
 from pydantic import BaseModel, Field, RootModel
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.errors import InvalidParams, OutOfScope
+from gateway.errors import InvalidParams, OutOfScope, TooLarge
 from gateway.log.rows import Batch, Position
 from gateway.log.tail import tail
 from gateway.sessions.access import Access
@@ -31,7 +31,7 @@ from gateway.sessions.shapes import Problem, ReadLog, SendMessage, Shape
 from gateway.sessions.views import Seen
 from gateway.sessions.work import Sessions
 from gateway.settings import Settings
-from gateway.wire import MAX_DEPTH, depth
+from gateway.wire import BadBody, check_shape
 
 FRAME_BYTES = 256 * 1024  # of events in one frame; an event that is larger has one of its own
 OVER, EXPIRED, SLOW = 1000, 4401, 4408  # close codes
@@ -88,6 +88,13 @@ async def bridge(websocket: WebSocket, sessions: Sessions) -> None:
         return
     await websocket.accept()
     await _Bridge(websocket, sessions, access, seen).run(after, Filter.of(asked))
+
+
+def _check(text: str) -> None:
+    try:
+        check_shape(text.encode())
+    except BadBody as exc:
+        raise (TooLarge if exc.status == 413 else InvalidParams)(str(exc), "Send less.") from exc
 
 
 def check_origin(websocket: WebSocket, settings: Settings) -> None:
@@ -183,8 +190,7 @@ class _Bridge:
     async def _obey(self, text: str) -> None:
         id = None
         try:
-            if depth(text.encode()) > MAX_DEPTH:
-                raise InvalidParams(f"The JSON is nested more than {MAX_DEPTH} levels deep.", "Send a flatter one.")
+            _check(text)
             value = read_json(text)
             id = value.get("id") if isinstance(value, dict) else None
             await self._say(await self._done(parsed(Command, value).root))

@@ -201,7 +201,8 @@ async def test_a_huge_body_is_refused(gateway: Any) -> None:
 
     declared = await post(gateway, b" " * 2_000_001)
     streamed = await gateway.http.post(f"{gateway.url}/agents/hello", content=endless(), headers={**HEADERS, **JSON_TYPE})
-    for answer in (declared, streamed):
+    crowded = await post(gateway, b"[" + b"[]," * 200_000 + b"[]]")
+    for answer in (declared, streamed, crowded):
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, REQUEST)
 
 

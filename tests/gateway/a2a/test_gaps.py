@@ -180,7 +180,8 @@ async def test_what_is_no_http_is_told(tmp_path: Path) -> None:
         with anyio.fail_after(10):
             answer = await raw(gateway, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["message"] == "The request is no HTTP."
+    said = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (said["message"], said["hint"]) == ("The request is no HTTP.", "Send HTTP/1.1.")
 
 
 # -- rates

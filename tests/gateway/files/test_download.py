@@ -108,6 +108,7 @@ async def test_whoever_may_not_have_a_file_gets_the_same_404_as_for_none(tmp_pat
                 await gateway.owner("agent.delete", name="echo")
                 gone = await anybody.get(plain(url), headers={"X-API-Key": mine})
     assert {(answer.status_code, answer.content) for answer in [*refused, gone]} == {(404, refused[0].content)}
+    assert "have a new URL" in gone.json()["hint"]
     assert (wrong.status_code, own.content, by_link.content) == (401, BODY, BODY)
 
 
