@@ -201,7 +201,7 @@ class Hands:
     async def _run(self, mine: _OfTurn, call: _Call) -> None:
         try:
             async with mine.room:
-                call.result = await (self._once if call.unkept is None else self._kept_at_last)(mine, call)
+                call.result = await (self._once if call.unkept is None else self._kept)(mine, call)
         except Exception as exc:
             call.error = exc
             if not isinstance(exc, SwitchboardError):
@@ -232,14 +232,6 @@ class Hands:
         if call.unkept.interrupted:
             log_.warning("call_cut_off", session=turn.session_id, turn=turn.id, tool=call.tool.name)
         return await self._kept(mine, call)
-
-    async def _kept_at_last(self, mine: _OfTurn, call: _Call) -> Result:
-        """For a call whose result could not be recorded, or of which that was not known."""
-        found = await self._database.read(lambda conn: calls.recorded(conn, call.turn.id, call.id))
-        if found is None or found.result is None:
-            return await self._kept(mine, call)
-        call.unkept = None
-        return found.result
 
     async def _kept(self, mine: _OfTurn, call: _Call) -> Result:
         assert call.unkept is not None
