@@ -10,6 +10,7 @@ side while an installation is upgraded one by one (specs/upgrades.md). One that 
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 from alembic import command, op
 from alembic.config import Config
@@ -21,6 +22,7 @@ from gateway.db.models import SchemaSupport
 from gateway.errors import UsageError
 
 _support = SchemaSupport.__table__  # type: ignore[attr-defined]
+_UPGRADING = Lock()  # of this process: Alembic's context is one for all threads
 
 
 def config() -> Config:
@@ -39,7 +41,8 @@ def upgrade(conn: Connection) -> None:
     found = MigrationContext.configure(conn).get_current_revision()
     if found is None or found in known:
         cfg.attributes["connection"] = conn
-        command.upgrade(cfg, "head")
+        with _UPGRADING:
+            command.upgrade(cfg, "head")
     elif oldest(conn) not in known:
         raise UsageError(
             f"The database has the schema {found!r} of a newer release, which this one cannot use.",

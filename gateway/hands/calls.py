@@ -66,10 +66,14 @@ def has_done(turn: Claimed, call_id: str, result: Result, *, ended: bool) -> Cal
     return op
 
 
-def fence_of(conn: Connection, session_id: str) -> int | None:
-    """Of the attempt that has the session now."""
-    found: int | None = conn.execute(select(_session.fence).where(_session.id == session_id)).scalar()
-    return found
+def may_begin(conn: Connection, turn: Claimed, call_id: str, worker: str) -> bool:
+    """Whether a call that is written down is still to run: for its attempt, or for the next one, which the same worker has.
+
+    Not one that another worker has answered meanwhile.
+    """
+    held = or_(_session.fence == turn.fence, and_(_turn.state == "running", _turn.owner == worker))
+    mine = (_turn.id == _call.turn_id, _session.id == _turn.session_id, *_is(turn.id, call_id), _call.result.is_(None))
+    return conn.execute(select(_call.call_id).where(*mine, held)).first() is not None
 
 
 class Left(NamedTuple):

@@ -110,7 +110,8 @@ class Hands:
     def __init__(
         self, engine: Engine, database: Database, settings: Settings, gates: Gates, worker: str, holds: Callable[[], bool]
     ) -> None:
-        self._engine, self._database, self._settings, self._holds = engine, database, settings, holds
+        self._engine, self._database, self._settings = engine, database, settings
+        self._worker, self._holds = worker, holds
         self._ways = Ways(engine, gates, settings, worker)
         self._rooms = Rooms(engine, database, settings)
         self._turns: dict[str, _OfTurn] = {}
@@ -268,11 +269,11 @@ class Hands:
 
     async def _may_begin(self, mine: _OfTurn, call: _Call) -> None:
         """Returns while the turn is this worker's, however long it takes to know. Raises Fenced."""
-        session = call.turn.session_id
+        turn = mine.brain.turn
         while True:
             with suppress(Unavailable):
-                fence = await self._database.read(lambda conn: calls.fence_of(conn, session), snapshot=False)
-                if fence != mine.brain.turn.fence:
+                op = lambda conn: calls.may_begin(conn, turn, call.id, self._worker)  # noqa: E731
+                if not await self._database.read(op, snapshot=False):
                     raise Fenced(f"Turn {call.turn.id} is another worker's by now.")
                 if self._holds():
                     return

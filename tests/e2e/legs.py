@@ -80,6 +80,10 @@ def _edited(tool: str, path: str, old: str, new: str, **more: str) -> Callable[[
     return spell
 
 
+def _change(call: Json) -> Json:
+    return {"old": side(call["lines"], "-"), "new": side(call["lines"], "+")}
+
+
 def side(lines: list[str], mark: str) -> str:
     """The old (`-`) or the new (`+`) text of changed lines."""
     return "".join(f"{line[1:]}\n" for line in lines if line[0] in (" ", mark))
@@ -153,6 +157,6 @@ OWN = Leg(
     spell={
         "shell": lambda call: ("bash", {"command": call["command"]}),
         "write_file": _written("write", "path"),
-        "edit_file": _edited("edit", "path", "old", "new"),
+        "edit_file": lambda call: ("edit", {"path": call["path"], "edits": [_change(call)]}),
     },
 )

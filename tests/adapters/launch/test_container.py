@@ -220,7 +220,7 @@ async def test_what_is_there_is_found_by_its_labels(engine: Engine, box: Box) ->
     labels = {INSTALLATION: installation, WORKER: "wrk_1", TURN: "trn_1"}
     with anyio.fail_after(SECONDS):
         process = await engine.spawn(replace(box, argv=("sleep", "300"), labels=labels))
-        assert await engine.labelled(installation) == [(process.id, "wrk_1", "trn_1")]
+        assert await engine.labelled(installation) == [(process.id, "wrk_1", "trn_1", installation)]
         await engine.remove(process.id)
         await engine.remove(process.id)
         assert await engine.labelled(installation) == []

@@ -123,12 +123,13 @@ class Stage:
 
         await self.database.write(op)
 
-    async def supersede(self, brain: Brain) -> Brain:
-        """Another worker takes the turn over."""
+    async def supersede(self, brain: Brain, owner: str = "wrk_other") -> Brain:
+        """Another worker takes the turn over, or that one has its next attempt."""
 
         def op(conn: Connection) -> None:
             mine = Session.id == brain.turn.session_id
             conn.execute(update(Session).where(mine).values(fence=brain.turn.fence + 1))  # type: ignore[arg-type]
+            conn.execute(update(Turn).where(Turn.id == brain.turn.id).values(owner=owner))  # type: ignore[arg-type]
 
         await self.database.write(op)
         return Brain(self.log, replace(brain.turn, fence=brain.turn.fence + 1, attempt=2), brain.place)

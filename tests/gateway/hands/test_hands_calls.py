@@ -172,6 +172,24 @@ async def test_a_worker_that_stood_still_begins_nothing_its_successor_has_called
         await stood_still(stage, slow, takes)
 
 
+async def test_a_call_that_is_about_to_begin_when_its_runtime_dies_is_the_next_attempts(stage: Stage) -> None:
+    """[HAND-4] [HAND-5] At the same worker: it runs once, and whoever asks again gets what it printed."""
+    brain = await stage.begin()
+    newer: list[Brain] = []
+    async with worker(stage) as one:
+
+        async def of(*_: object) -> dict[str, str]:
+            newer.append(await stage.supersede(brain, one._worker))
+            return {}
+
+        one._ways.of = of  # type: ignore[method-assign, assignment]
+        with anyio.fail_after(SECONDS):
+            with pytest.raises(Fenced):
+                await one.call(brain, "one", "bash", {"command": GROWS})
+            assert (await one.call(newer[0], "one", "bash", {"command": GROWS})).output == "1\n"
+    assert (brain.place.work / "ran").read_text() == "ran\n"
+
+
 async def test_a_worker_that_stood_still_in_the_last_moment_asks_once_more(stage: Stage) -> None:
     """[HAND-5] When it had asked for the fence, and stood before the engine."""
     did: list[Callable[[], Awaitable[None]]] = []
