@@ -130,7 +130,9 @@ async def test_one_that_another_worker_of_the_machine_kept_is_ended_before_the_n
         await warden.start()
         try:
             tag = f"trn_{secrets.token_hex(4)}"
-            kept = await warden.spawn(["sleep", "600"], env={"PATH": os.environ["PATH"]}, cwd="/", tag=tag)
+            argv = ["sh", "-c", "echo up; exec sleep 600"]
+            kept = await warden.spawn(argv, env={"PATH": os.environ["PATH"]}, cwd="/", tag=tag)
+            assert await kept.lines()
             assert await other.take("ses_1", "1", None) is None
             assert not kept.has_ended
             assert await other.take("ses_1", "1", tag) is None
