@@ -55,6 +55,7 @@ def stage(clis: Path, model: Model, tmp_path_factory: pytest.TempPathFactory) ->
                 patch.delenv(name, raising=False)
         env = {"PATH": f"{clis}{os.pathsep}{os.environ['PATH']}"}
         env["SWITCHBOARD_CONTAINER_NETWORK"] = "host"  # where the scripted model is
+        env["SWITCHBOARD_LEASE_SECONDS"] = "30"  # a disk that stands still for seconds interrupts nothing
         with gateway_process(tmp_path_factory.mktemp("gateway"), env) as gateway:
             found = Stage(model, gateway)
             anyio.run(_agents, found)
