@@ -15,14 +15,14 @@ from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
+from gateway.turns.folders import FOLDER, READ, opened
+
 PARTS = ("home", "work")
 NATIVE = "native.json"
 # Written anew whenever they are missing.
 CACHES = frozenset({"home/tmp", "home/.cache", "home/.npm", "home/.bun", "home/Library/Caches"})
 MAX_DEPTH = 200
 _KEPT = frozenset({stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK})
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Copies(Protocol):
@@ -61,7 +61,7 @@ class Kept:
     def opened(self) -> Iterator[BinaryIO]:
         """The file. Raises FileNotFoundError where something else has taken its place."""
         try:
-            handle = os.open(self._name, _FILE, dir_fd=self._folder)
+            handle = os.open(self._name, READ, dir_fd=self._folder)
         except OSError as exc:
             raise _gone(exc, self.path) from exc
         with os.fdopen(handle, "rb") as file:
@@ -76,41 +76,36 @@ def walk(place: Path) -> Iterator[Kept]:
     Who writes there meanwhile leads nowhere else: nothing is opened by a path that could be changed, no symlink followed.
     """
     try:
-        top = os.open(place, _FOLDER)
+        handle = os.open(place, FOLDER)
     except FileNotFoundError:
         return
-    try:
+    with opened(handle) as top:
         for part in PARTS:
             with suppress(FileNotFoundError):
                 status = os.stat(part, dir_fd=top, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
                     yield Kept(part, status, part, top)
                     yield from _below(top, part, part, MAX_DEPTH)
-    finally:
-        os.close(top)
 
 
 def _below(parent: int, name: str, path: str, depth: int) -> Iterator[Kept]:
     if not depth:
         raise OSError(ENAMETOOLONG, f"Folders are in each other {MAX_DEPTH} times", path)
     try:
-        folder = os.open(name, _FOLDER, dir_fd=parent)
+        handle = os.open(name, FOLDER, dir_fd=parent)
     except OSError as exc:
         raise _gone(exc, path) from exc
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                below = f"{path}/{entry.name}"
-                if below in CACHES:
-                    continue
-                with suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_IFMT(status.st_mode) in _KEPT:
-                        yield Kept(below, status, entry.name, folder)
-                    if stat.S_ISDIR(status.st_mode):
-                        yield from _below(folder, entry.name, below, depth - 1)
-    finally:
-        os.close(folder)
+    with opened(handle) as folder, os.scandir(folder) as entries:
+        for entry in entries:
+            below = f"{path}/{entry.name}"
+            if below in CACHES:
+                continue
+            with suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_IFMT(status.st_mode) in _KEPT:
+                    yield Kept(below, status, entry.name, folder)
+                if stat.S_ISDIR(status.st_mode):
+                    yield from _below(folder, entry.name, below, depth - 1)
 
 
 def _gone(exc: OSError, path: str) -> OSError:

@@ -21,24 +21,24 @@ from gateway.files.names import numbered
 
 MAX_DEPTH = 8
 MAX_SEEN = 10_000  # files of one folder that are looked at
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
 def made(work: Path, name: str) -> Iterator[int]:
     """The folder `name` of a working directory, open; what stands in its place and is no folder is moved aside."""
-    with _opened(os.open(work, _FOLDER)) as parent:
+    with opened(os.open(work, FOLDER)) as parent:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
         try:
-            handle = os.open(name, _FOLDER, dir_fd=parent)
+            handle = os.open(name, FOLDER, dir_fd=parent)
         except OSError:
             os.rename(name, f"{name}.{secrets.token_hex(4)}", src_dir_fd=parent, dst_dir_fd=parent)
             os.mkdir(name, 0o700, dir_fd=parent)
-            handle = os.open(name, _FOLDER, dir_fd=parent)
-        with _opened(handle):
+            handle = os.open(name, FOLDER, dir_fd=parent)
+        with opened(handle):
             yield handle
 
 
@@ -65,7 +65,7 @@ def create(folder: int, name: str) -> tuple[str, BinaryIO]:
 
 def files(work: Path, name: str) -> Iterator[tuple[str, BinaryIO]]:
     """The regular files below the folder `name`: path within it, and the file, open as long as it is looked at."""
-    with suppress(OSError), _opened(os.open(work, _FOLDER)) as parent, _opened(os.open(name, _FOLDER, dir_fd=parent)) as top:
+    with suppress(OSError), opened(os.open(work, FOLDER)) as parent, opened(os.open(name, FOLDER, dir_fd=parent)) as top:
         yield from islice(_files(top, "", MAX_DEPTH), MAX_SEEN)
 
 
@@ -73,7 +73,7 @@ def _files(folder: int, prefix: str, depth: int) -> Iterator[tuple[str, BinaryIO
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in islice(entries, MAX_SEEN))
     for name in names:
-        with suppress(OSError), _opened(os.open(name, _READ, dir_fd=folder)) as handle:  # gone, a symlink, not ours to read
+        with suppress(OSError), opened(os.open(name, READ, dir_fd=folder)) as handle:  # gone, a symlink, not ours to read
             mode = os.fstat(handle).st_mode
             if stat.S_ISDIR(mode) and depth > 0:
                 yield from _files(handle, f"{prefix}{name}/", depth - 1)
@@ -83,7 +83,7 @@ def _files(folder: int, prefix: str, depth: int) -> Iterator[tuple[str, BinaryIO
 
 
 @contextmanager
-def _opened(handle: int) -> Iterator[int]:
+def opened(handle: int) -> Iterator[int]:
     try:
         yield handle
     finally:

@@ -6,7 +6,6 @@ What it has stored it keeps, as on a disk. Its port stays its own while it is de
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,28 +14,17 @@ from typing import Literal
 
 import anyio
 
-from tests.support import Json
+from tests.gateway.deliver.receivers import Got, once
 
 Fate = Literal["up", "busy", "dead", "dies before it stores", "dies before it answers"]
 FATES: tuple[Fate, ...] = ("busy", "dead", "dies before it stores", "dies before it answers")
-
-
-@dataclass(frozen=True)
-class Stored:
-    id: str
-    body: bytes
-
-    @property
-    def json(self) -> Json:
-        found: Json = json.loads(self.body)
-        return found
 
 
 @dataclass
 class Mortal:
     port: int
     fate: Fate = "dead"
-    stored: list[Stored] = field(default_factory=list)
+    stored: list[Got] = field(default_factory=list)
     cut: int = 0  # requests that were read and never answered
     changed: anyio.Event = field(default_factory=anyio.Event)
     _server: asyncio.Server | None = None
@@ -46,12 +34,9 @@ class Mortal:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
 
-    def once(self) -> list[Stored]:
+    def once(self) -> list[Got]:
         """Each delivery once, in the order in which they were first stored."""
-        first: dict[str, Stored] = {}
-        for one in self.stored:
-            first.setdefault(one.id, one)
-        return list(first.values())
+        return once(self.stored)
 
     async def be(self, fate: Fate) -> None:
         """From now on."""
@@ -83,7 +68,7 @@ class Mortal:
         body = await reader.readexactly(int(headers["content-length"]))
         fate = self.fate
         if fate in ("up", "dies before it answers"):
-            self.stored.append(Stored(headers["webhook-id"], body))
+            self.stored.append(Got("/hook", headers, body))
             self.changed.set()
             self.changed = anyio.Event()
         if fate in ("up", "busy"):

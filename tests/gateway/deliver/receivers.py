@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +50,14 @@ class Got:
         return str(status["state"]).removeprefix("TASK_STATE_").lower()
 
 
+def once(found: Iterable[Got]) -> list[Got]:
+    """Each delivery once, in the order of its first try."""
+    first: dict[str, Got] = {}
+    for got in found:
+        first.setdefault(got.id, got)
+    return list(first.values())
+
+
 class Receiver:
     """Paths: /ok, /hold (answers once `release` is set), /status (the next of `statuses`), /cut (the first answer breaks
     off), /redirect (to `location`), /endless (never stops answering)."""
@@ -80,10 +88,7 @@ class Receiver:
 
     def once(self) -> list[Got]:
         """What was received, each delivery once, in the order of its first try."""
-        first: dict[str, Got] = {}
-        for got in self.got:
-            first.setdefault(got.id, got)
-        return list(first.values())
+        return once(self.got)
 
     async def answer(self, request: Request) -> Response:
         body = await request.body()
